@@ -1,0 +1,136 @@
+# `make` lists the targets. Each sets up what it needs first (ros2_ws/bootstrap.py), which takes no time when it is there.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+TRIALS ?= 3
+SEED ?= 0
+POLICY ?= expert
+N ?= 50
+OUT ?= runs/demos
+DATASET ?= runs/dataset
+PRESET ?= sim
+STAGE := runs/stage_one
+PROTOCOL ?= launch/protocols/grasp_noise.yaml
+STUDY := $(or $(STUDY),runs/trials-$(shell date +%Y%m%d-%H%M%S))
+RECORD ?= false
+LEROBOT := .venv-lerobot
+
+# With a sourced /opt/ros/<distro> our interfaces are in ros2_ws/install; without, .venv is the ROS prefix and needs nothing.
+RUN := $(if $(and $(ROS_DISTRO),$(AMENT_PREFIX_PATH)),source ros2_ws/install/setup.bash && )
+PY := $(RUN).venv/bin/python
+SETUP := $(PYTHON) ros2_ws/bootstrap.py --extra sim --extra robot
+EXTRAS := sim,robot,train,deploy,calibration,console,dev
+LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for p in \
+  (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
+
+.PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy test test-slow test-gpu
+.PHONY: kill-sweep lerobot-check loader-benchmark lint format benchmark lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: ## system libraries, .venv, ROS 2, this project, our interfaces
+	@$(SETUP)
+
+demo: ## fold towels in simulation through ROS 2 [TRIALS=3] [SEED=0] [POLICY=expert]
+	@$(SETUP)
+	@$(PY) -m vla_rft_nodes.bringup demo trials:=$(TRIALS) seed:=$(SEED) policy:=$(POLICY) \
+	  run_dir:=runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+trials: ## a blinded, paired study of two policies in simulation through ROS 2 [PROTOCOL=...] [STUDY=...] [RECORD=false]
+	@$(SETUP)
+	@$(PY) -m vla_rft_nodes.bringup evaluate unattended:=true record:=$(RECORD) \
+	  protocol:=$(PROTOCOL) study:=$(STUDY) episodes:=$(STUDY)/episodes
+
+study: ## the same without ROS, in simulated time [PROTOCOL=...] [STUDY=...]
+	@$(SETUP)
+	@$(PY) -m vla_rft_sim.study --protocol $(PROTOCOL) --out $(STUDY)
+
+demos: ## N simulated demonstrations as episode files [N=50] [SEED=0] [OUT=runs/demos]
+	@$(SETUP)
+	@$(PY) -m vla_rft_sim.collect --count $(N) --seed $(SEED) --out $(OUT)
+
+# What is there is gone on with or left alone: a run that was stopped is simply started again.
+world-model: setup-train ## tokenizer, world model and their page, from demonstrations [OUT=runs/demos] [DATASET=runs/dataset]
+	@$(PY) -m vla_rft_sim.branch $(OUT) --count 2000 --out $(STAGE)/branches
+	@$(PY) -m vla_rft_sim.collect --count 20 --seed 1000 --out $(STAGE)/held-out
+	@$(PY) -m vla_rft_episodes export $(STAGE)/held-out --format lerobot-v3 --fps 10 --out $(STAGE)/held-out-dataset
+	@$(PY) -m vla_rft_sim.branch $(STAGE)/held-out --count 300 --twins --out $(STAGE)/held-out-branches
+	@test -d $(STAGE)/tokenizer || { $(PY) -m vla_rft_train.train_tokenizer $(PRESET) --out $(STAGE)/training/tokenizer \
+	  --data.dataset $(DATASET) --data.branches $(STAGE)/branches \
+	  && $(PY) -m vla_rft_train.release $(STAGE)/training/tokenizer $(STAGE)/tokenizer --half; }
+	@test -d $(STAGE)/world_model || { $(PY) -m vla_rft_train.train_world_model $(PRESET) --out $(STAGE)/training/world_model \
+	  --tokenizer $(STAGE)/tokenizer --data.dataset $(DATASET) --data.branches $(STAGE)/branches \
+	  && $(PY) -m vla_rft_train.release $(STAGE)/training/world_model $(STAGE)/world_model --half; }
+	@$(PY) -m vla_rft_train.evaluate world-model $(STAGE)/world_model --tokenizer $(STAGE)/tokenizer \
+	  --dataset $(STAGE)/held-out-dataset --failures $(STAGE)/held-out-branches --out $(STAGE)/evaluation \
+	  --net alex --perceptual random
+
+calibration-sim: ## calibrate imperfect simulated cells, compare with the truth [SEED=0] [SEEDS=20]
+	@$(SETUP) --extra calibration
+	@OMP_NUM_THREADS=1 $(PY) -m calibration.study --seed $(SEED) --seeds $(or $(SEEDS),20) \
+	  --out runs/calibration-sim-$$(date +%Y%m%d-%H%M%S)
+
+# The keypoints are the simulator's truth, for an auxiliary loss of the small policy; a robot's dataset has none.
+policy: setup-train ## the flow-matching policy and its closed-loop table, from demonstrations [OUT=runs/demos] [DATASET=runs/dataset]
+	@test -f $(STAGE)/keypoints.npz || { mkdir -p $(STAGE) && $(PY) -m vla_rft_sim.keypoints $(OUT) $(DATASET) --out $(STAGE)/keypoints.npz; }
+	@test -d $(STAGE)/policy || { $(PY) -m vla_rft_train.train_policy $(PRESET) --out $(STAGE)/training/policy \
+	  --data.dataset $(DATASET) --data.keypoints $(STAGE)/keypoints.npz \
+	  && $(PY) -m vla_rft_train.release $(STAGE)/training/policy $(STAGE)/policy --half; }
+	@$(PY) -m vla_rft_train.evaluate policy $(STAGE)/policy --dataset $(DATASET) --out $(STAGE)/policy-evaluation
+
+test: lint ## lint, types, import rules and the tests that take minutes at most
+	$(PY) -m pytest
+
+test-slow: setup-dev ## the tests that take long
+	$(PY) -m pytest -m slow
+
+test-gpu: setup-dev ## the tests that need a CUDA GPU
+	$(PY) -m pytest -m gpu
+
+kill-sweep: setup-dev ## kill the recorder 200 times and prove that nothing is lost [KILLS=200]
+	$(PY) tests/episodes/kill_sweep.py --kills $(or $(KILLS),200)
+
+lerobot-check: $(LEROBOT)/.ready ## read a dataset with lerobot itself and compare [DATASET=runs/dataset]
+	@PYTHONPATH=ros2_ws/src/vla_rft_core:ros2_ws/src/vla_rft_episodes $(LEROBOT)/bin/python \
+	  tests/lerobot/check_with_lerobot.py $(DATASET)
+
+loader-benchmark: setup-train $(LEROBOT)/.ready ## random-access samples per second, ours and lerobot's [DATASET=runs/dataset]
+	@$(LEROBOT)/bin/python tests/lerobot/loader_speed.py $(DATASET) --ours \
+	  "$$($(PY) -m vla_rft_train.benchmark loader --dataset $(DATASET) --json)"
+
+$(LEROBOT)/.ready: tests/lerobot/requirements.txt
+	$(PYTHON) -m venv $(LEROBOT)
+	$(LEROBOT)/bin/pip install -q -r $<
+	$(LEROBOT)/bin/pip install -q --no-deps lerobot==0.4.4
+	@touch $@
+
+lint: setup-dev ## ruff, mypy and the import contracts
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup-dev ## let ruff rewrite what it can
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+benchmark: setup ## real-time factor and success of the expert, as one JSON line
+	@$(PY) -m vla_rft_sim benchmark --json
+
+lock: setup-dev ## renew constraints.txt with what pip would install today
+	.venv/bin/python -m pip install -q --dry-run --ignore-installed --report .venv/lock.json 'setuptools<80' -e '.[$(EXTRAS)]'
+	@(sed -n '/^#/p' constraints.txt; .venv/bin/python -c '$(LOCK)' | sort -f) > .venv/lock.txt
+	@mv .venv/lock.txt constraints.txt
+
+clean: ## remove .venv and everything built; runs/ stays
+	rm -rf .venv .setup.log ros2_ws/{build,install,log} *.egg-info .{mypy,pytest,ruff,import_linter}_cache .hypothesis
+
+.PHONY: setup-dev
+setup-dev:
+	@$(SETUP) --extra dev --extra train
+
+setup-train: ## what training needs, torch among it
+	@$(SETUP) --extra train
