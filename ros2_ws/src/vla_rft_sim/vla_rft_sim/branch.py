@@ -1,0 +1,181 @@
+"""`python -m vla_rft_sim.branch DEMOS --count 2000 --out DIR`: continuations of demonstrations that mostly go wrong.
+
+Every branch restores a demonstration's world at one of its ticks and plays the next targets changed in one way
+(`deviations`), through executor and safety filter. Seed, horizon and count decide everything; an interrupted run goes
+on where it stopped. What is written is read by `vla_rft_episodes.branches`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from vla_rft_core.errors import DeviceError, VlaRftError
+from vla_rft_episodes import branches as storage
+from vla_rft_episodes.branches import Branch
+from vla_rft_episodes.collection import Collection
+from vla_rft_episodes.errors import EpisodeError
+from vla_rft_episodes.labels import Outcome
+from vla_rft_sim.attempt import Stage
+from vla_rft_sim.collect import INTERRUPTED
+from vla_rft_sim.continuation import Demonstration, branch_off, twin_of
+from vla_rft_sim.deviations import EXPERT
+from vla_rft_sim.workers import Workers
+
+SHARD = 50
+"""Most branches in a shard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchPlan:
+    """How branches come about; the same for all shards of a folder."""
+
+    seed: int = 0
+    horizon: int = 16
+    """Control periods per branch."""
+    count: int = 2000
+    twins: bool = False
+    """Beside every branch that does something differently, the expert's from the same tick: to compare with."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.horizon < 4 or self.count < 1:
+            raise ValueError(f"seed must be at least 0, horizon 4, count 1; got {self}")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some of the branches of one demonstration."""
+
+    episode: Path
+    part: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder, without prefix."""
+        return f"{self.episode.name}-{self.part:02d}"
+
+
+def shards(demonstrations: Collection, plan: BranchPlan) -> list[Shard]:
+    """Branches spread evenly over the kept successes; EpisodeError when there are none from a simulator."""
+    kept = demonstrations.episodes(kept_only=True)
+    usable = [ref for ref in kept if ref.outcome is Outcome.SUCCESS and ref.info.simulated]
+    if not usable:
+        raise EpisodeError(f"{demonstrations.path}: holds no kept success from a simulator")
+    found = []
+    for i, ref in enumerate(usable):
+        rest = plan.count * (i + 1) // len(usable) - plan.count * i // len(usable)
+        for part in range(-(-rest // SHARD)):
+            found.append(Shard(ref.path, part, min(SHARD, rest - part * SHARD)))
+    return found
+
+
+def make_shard(stage: Stage, shard: Shard, plan: BranchPlan, out: Path) -> Counter[str]:
+    """Simulate and write one shard; how many branches there are of each kind."""
+    demonstration = _load(shard.episode)
+    stage.randomizer.apply(demonstration.randomization)
+    digest = hashlib.sha256(shard.name.encode()).digest()
+    random = np.random.default_rng([plan.seed, int.from_bytes(digest[:8], "big")])
+    made: list[Branch] = []
+    twins: list[Branch] = []
+    failures = 0
+    while len(made) < shard.count:
+        try:
+            branch = branch_off(stage, demonstration, horizon=plan.horizon, random=random)
+            if plan.twins and branch.kind != EXPERT:
+                twins.append(twin_of(stage, demonstration, branch))
+            made.append(branch)
+        except DeviceError as error:
+            failures += 1
+            if failures > shard.count:
+                raise EpisodeError(f"{shard.episode}: most branches fail, the last because {error}") from None
+    storage.write_shard(out, shard.name, made + twins, spec=stage.cell.spec, plan=asdict(plan))
+    return Counter(branch.kind for branch in made)
+
+
+_load = lru_cache(maxsize=1)(Demonstration.load)
+_stage: Stage | None = None
+_task: tuple[BranchPlan, Path] | None = None
+
+
+def _prepare(plan: BranchPlan, out: Path) -> None:
+    global _stage, _task
+    _stage, _task = Stage(), (plan, out)
+
+
+def _make(shard: Shard) -> Counter[str]:
+    assert _stage is not None and _task is not None
+    return make_shard(_stage, shard, *_task)
+
+
+def missing(wanted: Sequence[Shard], plan: BranchPlan, out: Path) -> list[Shard]:
+    """Shards that are not there yet; EpisodeError when the folder holds branches of another plan or other episodes."""
+    present = {path.name.removeprefix(storage.PREFIX): path for path in out.glob(f"{storage.PREFIX}*")}
+    for path in present.values():
+        theirs = storage.read_shard_manifest(path)["plan"]
+        if theirs != asdict(plan):
+            raise EpisodeError(f"{path}: was made with {theirs}, not with {asdict(plan)}; take another folder")
+    unknown = sorted(set(present) - {shard.name for shard in wanted})
+    if unknown:
+        raise EpisodeError(f"{present[unknown[0]]}: does not come from these demonstrations; take another folder")
+    return [shard for shard in wanted if shard.name not in present]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m vla_rft_sim.branch", description=__doc__)
+    parser.add_argument("demonstrations", type=Path, metavar="DEMOS", help="a collection of simulated demonstrations")
+    parser.add_argument("--count", type=int, default=2000, help="branches wanted (default 2000)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of shards, new or to go on with")
+    parser.add_argument("--seed", type=int, default=0, help="other seeds give other branches (default 0)")
+    parser.add_argument("--horizon", type=int, default=16, help="control periods per branch (default 16)")
+    parser.add_argument("--twins", action="store_true", help="beside each, the expert's branch from the same tick")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make branches; exit code 1 for an error in one sentence, 130 after SIGINT."""
+    arguments = _parser().parse_args(argv)
+    out, began = arguments.out, time.monotonic()
+    kinds: Counter[str] = Counter()
+    try:
+        plan = BranchPlan(seed=arguments.seed, horizon=arguments.horizon, count=arguments.count, twins=arguments.twins)
+        wanted = shards(Collection(arguments.demonstrations), plan)
+        queue = missing(wanted, plan, out)
+        done = plan.count - sum(shard.count for shard in queue)
+        pending = iter(queue)
+        with (
+            tqdm(total=plan.count, initial=done, desc="branches", unit="", file=sys.stderr) as bar,
+            Workers(arguments.workers, _prepare, plan, out) as crew,
+        ):
+            for made in crew.results(_make, lambda running: next(pending, None)):
+                kinds += made
+                bar.update(made.total())
+    except (ValueError, VlaRftError) as error:
+        print(f"branch: {error}", file=sys.stderr)
+        return 1
+    print(_table(kinds, out, minutes=(time.monotonic() - began) / 60.0))
+    return INTERRUPTED if crew.interrupted else 0
+
+
+def _table(kinds: Counter[str], out: Path, *, minutes: float) -> str:
+    megabytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
+    rows = [(name, f"{count}") for name, count in sorted(kinds.items())]
+    rows += [("minutes", f"{minutes:.1f}"), ("MB", f"{megabytes:.0f}")]
+    if kinds.total():
+        rows.append(("seconds/branch", f"{60.0 * minutes / kinds.total():.2f}"))
+    return "\n".join(f"{name:<16}{value:>8}" for name, value in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
