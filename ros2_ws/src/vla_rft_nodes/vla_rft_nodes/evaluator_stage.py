@@ -1,0 +1,458 @@
+"""RosStage: trials on a running cell: home, scene, preflight, policy, countdown, the trial itself, by ROS.
+
+A `running.Stage`. In simulation the scene is laid out and the trial labelled by itself; at a real table a person does
+both, in words that arrive through `say`. It knows code names only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from queue import Empty, SimpleQueue
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from sensor_msgs.msg import CameraInfo, Image
+
+from calibration.errors import CalibrationError
+from vla_rft_core.cell import CellFolder
+from vla_rft_core.clock import SystemClock
+from vla_rft_core.errors import DeviceError, ModeError, VlaRftError
+from vla_rft_core.types import CameraFrame
+from vla_rft_interfaces.action import RecordEpisode, RunTrials
+from vla_rft_interfaces.msg import SafetyStatus, SimTruth
+from vla_rft_interfaces.srv import ResetScene, SelectPolicy
+from vla_rft_nodes import convert, qos, topics
+from vla_rft_nodes.client import CellClient
+from vla_rft_nodes.latency import CHUNK_LATENCY
+from vla_rft_nodes.recorder_client import RecorderClient
+from vla_rft_nodes.ros import ShellNode
+from vla_rft_nodes.trial_video import TrialVideo
+from vla_rft_trials.records import Outcome, Termination, TrialStart
+from vla_rft_trials.referee import LABEL, Look, Referee
+from vla_rft_trials.running import Ending, Scene, TrialRefusedError
+from vla_rft_trials.scene_match import SceneMatch, View, ghost, match, required_mask, seen_mask
+from vla_rft_trials.schedule import Slot
+from vla_rft_trials.study import Study
+
+LOOK_S = 0.05
+SETTLE_S = 0.5
+"""After the scene was laid out, before it is looked at; and what a video shows after a trial's end [s]."""
+RECOVERY_S = 10.0
+"""How long the cause of a hold may last before an unattended study ends [s]."""
+TRIES = 3
+"""How often an unattended study tries to get a trial ready."""
+PATIENCE_S = 10.0
+"""How long the preflight may take to turn green [s]."""
+FRESH_S = 1.0
+"""A picture older than this is none [s]."""
+TROUBLE_S = 3.0
+"""A node's word of trouble counts for so long [s]."""
+TRUTH_S = 2.0
+METRICS = ("edge_gap", "mirrored_gap", "area_ratio", "max_height")
+
+Tell = Callable[[str, str], None]
+"""(phase, text) -> whoever watches."""
+
+
+class StoppedError(VlaRftError):
+    """Told to stop before the trial began."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """What a person said: one of `JudgeTrial`'s verdicts."""
+
+    verdict: str
+    failure_mode: str = ""
+    by: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """How trials are run on this cell."""
+
+    camera: str
+    simulated: bool
+    """sim/reset lays the scene out, the truth labels."""
+    unattended: bool
+    """Nobody is there: holds are re-armed by the program, in simulation only."""
+    record: bool
+    """Every trial is recorded as an episode, too."""
+    countdown_s: float
+
+
+class RosStage:
+    """Methods block: call them from a worker thread of the node."""
+
+    def __init__(self, node: ShellNode, cell: CellClient, folder: CellFolder, options: StageOptions) -> None:
+        self.clock = SystemClock()
+        self._node, self._cell, self._folder, self._options = node, cell, folder, options
+        self._study: Study | None = None
+        self._operator = ""
+        self._calibration = ""
+        """What the comparison with the calibration's reference picture said; empty before it was made in this study."""
+        self._tell: Tell = lambda phase, text: None
+        self._stopped: Callable[[], bool] = lambda: False
+        self.words: SimpleQueue[Word] = SimpleQueue()
+        self._video: TrialVideo | None = None
+        self._picture: tuple[Image, float] | None = None
+        self._info: CameraInfo | None = None
+        self._truth: SimTruth | None = None
+        self._latency: dict[str, float] = {}
+        self._troubles: dict[str, tuple[str, float]] = {}
+        self._source = ""
+        self._reset = node.create_client(ResetScene, topics.SIM_RESET)
+        self._select = node.create_client(SelectPolicy, topics.SELECT_POLICY)
+        self._recorder = RecorderClient(node) if options.record else None
+        self._overlay = node.create_publisher(Image, topics.SCENE_OVERLAY, qos.IMAGE)
+        node.create_subscription(SimTruth, topics.SIM_TRUTH, partial(setattr, self, "_truth"), qos.STATE)
+        node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, qos.EVENT)
+        camera = options.camera
+        node.create_subscription(Image, topics.color_image(camera), self._on_image, qos.IMAGE_RECORDED)
+        node.create_subscription(CameraInfo, topics.color_info(camera), partial(setattr, self, "_info"), qos.IMAGE)
+
+    def begin(self, study: Study, *, operator: str, tell: Tell, stopped: Callable[[], bool]) -> None:
+        """Trials of `study` follow, until `stopped` says so: then what is being prepared is left (StoppedError)."""
+        self._study, self._operator, self._tell, self._stopped = study, operator, tell, stopped
+        self._calibration = ""
+
+    # --- before a trial -----------------------------------------------------------------------------------------
+
+    def prepare(self, slot: Slot, index: int) -> Scene:
+        """Home, scene, checks, policy, countdown; TrialRefusedError when that does not come right."""
+        for attempt in itertools.count(1):
+            try:
+                return self._prepare(slot, index)
+            except (DeviceError, ModeError) as error:
+                # A person puts right what took the arm out of READY, or says stop, however long it takes.
+                again = attempt < TRIES if self._options.unattended else not self._is_ready()
+                if not again:
+                    raise TrialRefusedError(str(error)) from error
+                self._tell(RunTrials.Feedback.SCENE, f"{error}; once more")
+                self._pause(SETTLE_S)
+        raise AssertionError("unreachable")
+
+    def _prepare(self, slot: Slot, index: int) -> Scene:
+        self._leave_hold()
+        self._tell(RunTrials.Feedback.SCENE, "going home")
+        self._cell.go_home()
+        self._require_calibrated()
+        found = self._lay_out(slot)
+        self._tell(RunTrials.Feedback.PREFLIGHT, "checks")
+        checks = self._preflight() | {"calibration": self._calibration}
+        stamp = self._put_in_charge(slot, index)
+        self._count_down()
+        return Scene(
+            policy_stamp=stamp,
+            similarity=None if found is None else found.overlap,
+            preflight=checks,
+            calibration_id=self._folder.calibration.id,
+        )
+
+    def _require_calibrated(self) -> None:
+        """TrialRefusedError when the camera no longer stands where it was calibrated: a policy would fail quietly."""
+        made, camera = self._folder.calibration, self._options.camera
+        if self._calibration:
+            return
+        if made.result(f"reference-{camera}") is None:
+            self._calibration = f"not checked: no reference picture of camera {camera!r}"
+            return
+        from calibration.reference import gate  # takes a second to import: not while others start
+
+        self._pause(SETTLE_S)
+        if self._picture is None:
+            raise DeviceError(f"camera {camera!r} has delivered no picture yet")
+        picture, T_base_tcp = convert.from_color_image(self._picture[0]), self._cell.state().arm.T_base_tcp
+        try:
+            self._calibration = gate(self._folder, camera, picture, T_base_tcp)
+        except CalibrationError as error:
+            raise TrialRefusedError(f"no trials with this calibration: {error}") from error
+
+    def _leave_hold(self) -> None:
+        """READY: by the program where nobody is there, else once a person has re-armed."""
+        if self._is_ready():
+            return
+        if self._options.unattended:
+            self._cell.recover("terminal", timeout_s=RECOVERY_S)
+            return
+        while self._held():
+            reason = self._cell.status.reason if self._cell.status is not None else ""
+            self._tell(RunTrials.Feedback.SCENE, f"hold: {reason}; put it right and re-arm")
+            self._pause(SETTLE_S)
+        self._cell.ready()
+
+    def _is_ready(self) -> bool:
+        status = self._cell.status
+        return status is not None and status.mode == SafetyStatus.READY
+
+    def _held(self) -> bool:
+        status = self._cell.status
+        return status is not None and bool(status.latched)
+
+    def _lay_out(self, slot: Slot) -> SceneMatch | None:
+        """The scene as required, or TrialRefusedError; the match where it is checked."""
+        study = self._require()
+        placement, rule = study.plan.placement(slot.placement), study.protocol.scene
+        if self._options.simulated:
+            self._reset_scene(placement.seed)
+            found = self._look(slot) if rule.min_similarity else None
+            if found is not None and found.overlap < rule.min_similarity:
+                raise TrialRefusedError(f"the scene is not as required: {found} (needed {rule.min_similarity:g})")
+            return found
+        _forget(self.words)
+        while True:
+            found = self._look(slot)
+            self._tell(RunTrials.Feedback.SCENE, f"lay the object out at {placement}: {found}; then say scene")
+            self._heed_stop()
+            if self._said_scene() and found.overlap >= rule.min_similarity:
+                return found
+
+    def _said_scene(self) -> bool:
+        word = self._next_word(SETTLE_S)
+        return word is not None and word.verdict == "scene"
+
+    def _reset_scene(self, seed: int) -> None:
+        resets = self._truth.resets if self._truth else 0
+        response = self._cell.call(self._reset, ResetScene.Request(seed=seed))
+        if response.error_code:
+            raise DeviceError(f"the scene cannot be reset: {response.error_msg}")
+        if not self._cell.wait_until(lambda: self._truth is not None and self._truth.resets > resets, TRUTH_S):
+            raise DeviceError("sim_node published no truth after the reset")
+        self._pause(SETTLE_S)
+
+    def _look(self, slot: Slot) -> SceneMatch:
+        """Compare the picture with the required start, and publish the ghost."""
+        study = self._require()
+        mount = next(m for m in self._folder.calibration.cameras if m.name == self._options.camera)
+        if self._info is None or self._picture is None:
+            raise DeviceError(f"camera {self._options.camera!r} has delivered no picture with intrinsics yet")
+        info, (message, _) = self._info, self._picture
+        view = View(
+            width=info.width,
+            height=info.height,
+            fx=info.k[0],
+            fy=info.k[4],
+            cx=info.k[2],
+            cy=info.k[5],
+            T_base_camera=mount.T_base_camera,
+        )
+        placement, table_z = study.plan.placement(slot.placement), self._folder.safety.table_height
+        required = required_mask(placement, study.protocol.scene.size_m, view, table_z=table_z)
+        picture = convert.from_color_image(message)
+        seen = seen_mask(picture, required)
+        shown = ghost(picture, required, seen)
+        now_ns = time.time_ns()
+        frame = CameraFrame(
+            camera=self._options.camera, stamp_ns=now_ns, received_ns=now_ns, number=0, color=shown, depth=None
+        )
+        self._overlay.publish(convert.to_color_image(frame))
+        return match(required, seen)
+
+    def _preflight(self) -> dict[str, str]:
+        """What was found, by name; DeviceError names what has not turned green within a while."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            found, problems = self._checked()
+            if not problems:
+                return found
+            words = f"preflight: {'; '.join(problems)}"
+            if time.monotonic() > deadline or self._held():
+                raise DeviceError(words)
+            self._tell(RunTrials.Feedback.PREFLIGHT, words)
+            self._pause(SETTLE_S)
+
+    def _checked(self) -> tuple[dict[str, str], list[str]]:
+        """(what was found, by name; what of it is not green)."""
+        now, status = time.monotonic(), self._cell.status
+        found = {"mode": "no status from robot_node", "camera": "no picture"}
+        problems = []
+        if status is not None:
+            found["mode"] = status.mode + (f": {status.reason}" if status.latched else "")
+        if status is None or status.latched or status.mode != SafetyStatus.READY:
+            problems.append(f"mode is {found['mode']}")
+        if self._picture is not None:
+            found["camera"] = f"picture {1e3 * (now - self._picture[1]):.0f} ms old"
+        if self._picture is None or now - self._picture[1] > FRESH_S:
+            problems.append(found["camera"])
+        troubles = [f"{name}: {text}" for name, (text, at) in self._troubles.items() if now - at < TROUBLE_S]
+        found["nodes"] = "; ".join(troubles) or "none reports trouble"
+        return found, problems + troubles
+
+    def _put_in_charge(self, slot: Slot, index: int) -> str:
+        study = self._require()
+        request = SelectPolicy.Request(study=str(study.folder.resolve()), code=slot.code, trial=index)
+        response = self._cell.call(self._select, request)
+        if response.error_code:
+            raise TrialRefusedError(response.error_msg)
+        self._source = response.source
+        return str(response.stamp)
+
+    def _count_down(self) -> None:
+        left = self._options.countdown_s
+        while left > 0.0:
+            self._tell(RunTrials.Feedback.COUNTDOWN, f"{left:.0f}")
+            self._pause(min(1.0, left))
+            left -= 1.0
+
+    # --- the trial ----------------------------------------------------------------------------------------------
+
+    def perform(self, start: TrialStart) -> Ending:
+        """From the lease to the end; device faults void the trial."""
+        study = self._require()
+        _forget(self.words)
+        began = time.monotonic()
+        episode = ""
+        title = f"trial {start.index + 1}"
+        with TrialVideo(study.folder / start.video, title, start.started_ns) as video:
+            self._video = video
+            try:
+                self._start_recording(start)
+                began = time.monotonic()
+                self._cell.set_mode(SafetyStatus.ACTIVE, self._source)
+                ending = self._watch(began, video)
+                self._take_back()
+            except (DeviceError, ModeError) as error:
+                ending = _fault(str(error), time.monotonic() - began)
+            # A second rater shall not read the first one's verdict off the picture.
+            video.state = "ended" if study.protocol.blinded else str(ending.outcome)
+            time.sleep(SETTLE_S)
+            self._video = None
+        try:
+            episode = self._stop_recording()
+        except DeviceError as error:
+            ending = replace(ending, note="; ".join(part for part in (ending.note, str(error)) if part))
+        return self._measured(replace(ending, episode=episode, frames_dropped=video.dropped))
+
+    def _take_back(self) -> None:
+        """The lease, unless the policy has given it back or a hold has taken it."""
+        status = self._cell.status
+        if status is not None and status.mode == SafetyStatus.ACTIVE:
+            self._cell.set_mode(SafetyStatus.READY)
+
+    def _watch(self, began: float, video: TrialVideo) -> Ending:
+        """Until the referee (in simulation), a person, the limit or a hold ends it."""
+        study = self._require()
+        referee = Referee(study.protocol)
+        while True:
+            word = self._next_word(LOOK_S)
+            now, status = time.monotonic() - began, self._cell.status
+            assert status is not None
+            video.state = status.mode
+            ending = _said(word, now) or referee.look(self._seen(now, status))
+            if ending is not None:
+                return ending
+            self._tell(RunTrials.Feedback.RUNNING, self._described(now))
+
+    def _seen(self, now: float, status: SafetyStatus) -> Look:
+        truth = self._truth if self._options.simulated else None
+        hold = status.reason if status.latched else ""
+        idle = status.mode == SafetyStatus.READY
+        wanted = self._cell.state().reference.width
+        if truth is None:  # a person says when it is done; a policy that stops may still be waited for
+            return Look(seconds=now, success=False, grasped=True, wanted_width=wanted, idle=False, hold=hold)
+        grasped = truth.grasped_vertices > 0
+        return Look(seconds=now, success=truth.success, grasped=grasped, wanted_width=wanted, idle=idle, hold=hold)
+
+    def _described(self, now: float) -> str:
+        truth = self._truth if self._options.simulated else None
+        if truth is None:
+            return f"{now:4.1f} s"
+        grip = f", holding {truth.grasped_vertices} vertices" if truth.grasped_vertices else ""
+        return f"{now:4.1f} s, edge gap {truth.edge_gap * 100:4.1f} cm{grip}"
+
+    def _measured(self, ending: Ending) -> Ending:
+        latencies = {name: float(value) for name, value in self._latency.items() if name != "n"}
+        ending = replace(ending, latencies_ms=latencies)
+        truth = self._truth if self._options.simulated else None
+        if truth is None:
+            return ending
+        metrics = {name: float(getattr(truth, name)) for name in METRICS}
+        return replace(ending, edge_gap=float(truth.edge_gap), metrics=metrics)
+
+    def park(self) -> None:
+        """After the last trial: home, if nothing holds the arm."""
+        status = self._cell.status
+        if status is not None and not status.latched:
+            self._cell.go_home()
+
+    def _start_recording(self, start: TrialStart) -> None:
+        if self._recorder is None:
+            return
+        protocol = self._require().protocol
+        self._recorder.start(
+            RecordEpisode.Goal(
+                task=protocol.task, prompt=protocol.prompt, operator_name=self._operator, policy_id=start.policy
+            )
+        )
+
+    def _stop_recording(self) -> str:
+        result = self._recorder.stop() if self._recorder is not None else None
+        return "" if result is None else str(result.episode)
+
+    # --- what arrives -------------------------------------------------------------------------------------------
+
+    def _on_image(self, message: Image) -> None:
+        self._picture = (message, time.monotonic())
+        video = self._video
+        if video is not None:
+            video.add(message)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.level >= DiagnosticStatus.ERROR:
+                self._troubles[status.name] = (status.message, time.monotonic())
+            else:
+                self._troubles.pop(status.name, None)
+            for value in status.values:
+                if value.key == CHUNK_LATENCY:
+                    self._latency = json.loads(value.value)
+
+    def _next_word(self, timeout_s: float) -> Word | None:
+        try:
+            return self.words.get(timeout=timeout_s)
+        except Empty:
+            return None
+
+    def _pause(self, duration_s: float) -> None:
+        """Between two looks before a trial."""
+        self._heed_stop()
+        time.sleep(duration_s)
+
+    def _heed_stop(self) -> None:
+        if self._stopped() or self._node.stopping:
+            raise StoppedError("told to stop before the trial began")
+
+    def _require(self) -> Study:
+        assert self._study is not None
+        return self._study
+
+
+def _said(word: Word | None, now: float) -> Ending | None:
+    """What a person's word makes of a running trial."""
+    if word is None or word.verdict not in ("success", "failure", "void"):
+        return None
+    void = word.verdict == "void"
+    return Ending(
+        outcome=Outcome(word.verdict),
+        termination=Termination.OPERATOR_VOID if void else Termination.OPERATOR_STOP,
+        seconds=now,
+        failure_mode=word.failure_mode,
+        note=word.note,
+        labelled_by=word.by,
+    )
+
+
+def _fault(reason: str, seconds: float) -> Ending:
+    return Ending(
+        outcome=Outcome.VOID, termination=Termination.DEVICE_FAULT, seconds=seconds, note=reason, labelled_by=LABEL
+    )
+
+
+def _forget(words: SimpleQueue[Word]) -> None:
+    while not words.empty():
+        words.get_nowait()
