@@ -1,0 +1,132 @@
+"""The chain of Gaussians: densities against torch's own, and a ratio that is 1 before the first update."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vla_rft_train.rft import grpo, sde
+from vla_rft_train.rft.grpo import GrpoConfig, Ratio
+from vla_rft_train.rft.sde import OverSteps, SigmaConfig, SigmaNet
+
+STEPS, BATCH, HORIZON, DIM, CONTEXT, STATE = 10, 6, 4, 3, 5, 2
+
+
+class Head(nn.Module):
+    """A flow head with dropout inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(HORIZON * DIM + 1 + CONTEXT + STATE, 32), nn.Dropout(0.3), nn.Tanh())
+        self.out = nn.Linear(32, HORIZON * DIM)
+
+    def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
+        seen = torch.cat([x_t.flatten(1), t[:, None], context, state], dim=1)
+        return self.out(self.net(seen)).view_as(x_t)
+
+
+class Player:
+    """Head and sigma net with what they look at; in evaluation mode, as fine-tuning plays and updates them."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        self.head = Head().to(dtype).eval()
+        self.sigma_net = SigmaNet(self.head, SigmaConfig()).to(dtype).eval()
+        nn.init.normal_(self.sigma_net.head.out.weight)
+        self.context, self.state = torch.randn(BATCH, CONTEXT, dtype=dtype), torch.randn(BATCH, STATE, dtype=dtype)
+        self.chain = sde.sample(
+            self.velocity,
+            self.sigma,
+            torch.randn(BATCH, HORIZON, DIM, dtype=dtype),
+            torch.randn(STEPS, BATCH, HORIZON, DIM, dtype=dtype),
+        )
+
+    def velocity(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.head(x_t, t, self.context, self.state)
+
+    def sigma(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.sigma_net(x_t, t, self.context, self.state).to(x_t.dtype)
+
+    def log_prob(self, over_steps: OverSteps = OverSteps.MEAN) -> Tensor:
+        return sde.log_prob(self.velocity, self.sigma, self.chain, over_steps)
+
+
+@pytest.mark.parametrize("over_steps", list(OverSteps))
+def test_log_densities_are_those_of_normal_distributions(over_steps: OverSteps) -> None:
+    player, parts = Player(torch.float64), []
+    for k in range(STEPS):
+        x, t = player.chain.x[k], torch.full((BATCH,), k / STEPS, dtype=torch.float64)
+        normal = torch.distributions.Normal(x + player.velocity(x, t) / STEPS, player.sigma(x, t))
+        parts.append(normal.log_prob(player.chain.x[k + 1]))
+    expected = torch.stack(parts).sum(0) / (STEPS if over_steps is OverSteps.MEAN else 1)
+    torch.testing.assert_close(player.log_prob(over_steps), expected, rtol=0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("ratio", list(Ratio))
+def test_the_ratio_is_1_before_the_first_update(dtype: torch.dtype, close: float, ratio: Ratio) -> None:
+    player = Player(dtype)
+    with torch.no_grad():
+        old = player.log_prob()
+    now = grpo.ratios(player.log_prob(), old, GrpoConfig(ratio=ratio))
+    torch.testing.assert_close(now, torch.ones_like(now), rtol=0.0, atol=close)
+    player.head.train()  # what dropout alone would make of it
+    assert (grpo.ratios(player.log_prob(), old, GrpoConfig()) - 1.0).abs().max() > 0.01
+
+
+def test_without_noise_the_chain_is_the_flow() -> None:
+    player = Player(torch.float64)
+    start = player.chain.x[0]
+    x = start
+    for k in range(STEPS):
+        x = x + player.velocity(x, torch.full((BATCH,), k / STEPS, dtype=torch.float64)) / STEPS
+    still = sde.sample(player.velocity, player.sigma, start, torch.zeros(STEPS, BATCH, HORIZON, DIM).double())
+    torch.testing.assert_close(still.actions, x)
+
+
+def test_noise_starts_between_its_bounds_and_stays_within_them() -> None:
+    torch.manual_seed(0)
+    head, config = Head(), SigmaConfig(low=0.02, high=0.32)
+    net = SigmaNet(head, config)
+    given = (
+        torch.randn(BATCH, HORIZON, DIM),
+        torch.rand(BATCH),
+        torch.randn(BATCH, CONTEXT),
+        torch.randn(BATCH, STATE),
+    )
+    torch.testing.assert_close(net(*given), torch.full((BATCH, HORIZON, DIM), math.sqrt(0.02 * 0.32)))
+    nn.init.normal_(net.head.out.weight, std=20.0)
+    assert float(net(*given).detach().min()) >= 0.02 * (1 - 1e-5) and float(net(*given).detach().max()) <= 0.32 * (
+        1 + 1e-5
+    )
+    assert net.head.net[0].weight is not head.net[0].weight
+
+
+def test_noise_sees_the_action_only_where_it_may() -> None:
+    torch.manual_seed(0)
+    for sees in (False, True):
+        net = SigmaNet(Head(), SigmaConfig(sees_actions=sees)).eval()
+        nn.init.normal_(net.head.out.weight)
+        rest = (torch.rand(BATCH), torch.randn(BATCH, CONTEXT), torch.randn(BATCH, STATE))
+        one, two = (net(torch.randn(BATCH, HORIZON, DIM), *rest) for _ in range(2))
+        assert torch.equal(one, two) is not sees
+
+
+def test_entropy_is_that_of_the_normal_distributions() -> None:
+    player = Player(torch.float64)
+    parts = [
+        torch.distributions.Normal(0.0, player.sigma(player.chain.x[k], torch.full((BATCH,), k / STEPS).double()))
+        .entropy()
+        .flatten(1)
+        .mean(1)
+        for k in range(STEPS)
+    ]
+    torch.testing.assert_close(sde.entropy(player.sigma, player.chain), torch.stack(parts).mean(0))
+
+
+def test_bounds_that_cross_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"low 0\.3, high 0\.2"):
+        SigmaConfig(low=0.3, high=0.2)

@@ -1,0 +1,125 @@
+"""The policy as a chain of Gaussians (section 3.3, Eqs. 5-8): flow matching's Euler steps with learned noise.
+
+    x_0 ~ N(0, I),  mu_k = x_k + δ v_θ(x_k, kδ),  x_{k+1} ~ N(mu_k, σ_ψ(k)²),  k = 0 .. K-1,  δ = 1/K
+
+x_K is the action chunk. Evaluation and export leave the noise out and integrate the same velocity. All of this is
+computed in float32 outside autocast, whatever the policy's own precision: a log-density of size 20 in bfloat16 is
+rounded to eighths, which is the size of the clip. Knows nothing of rewards.
+
+Legend: B chunks, K steps, T actions, A numbers per action.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""(x_t [B, T, A], t [B]) -> v_t [B, T, A]."""
+Deviation = Callable[[Tensor, Tensor], Tensor]
+"""(x_t [B, T, A], t [B]) -> standard deviations [B, T, A], positive."""
+
+_LOG_ROOT_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class OverSteps(StrEnum):
+    """How log-densities of the K steps become one number per chunk."""
+
+    MEAN = "mean"
+    """Eq. 8."""
+    SUM = "sum"
+    """The density of the whole chain (the public code)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaConfig:
+    """Bounds of the noise per step, in normalised actions; over K steps without contraction it grows by sqrt(K)."""
+
+    low: float = 0.08
+    high: float = 0.20
+    sees_actions: bool = False
+    """Also give it x_k; the paper's inputs are z, s and k."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.low <= self.high:
+            raise ValueError(f"sigma: need 0 < low <= high, got low {self.low}, high {self.high}")
+
+
+class SigmaNet(nn.Module):
+    """Standard deviations of every step (Eq. 7); the architecture of a flow head, starting between its bounds.
+
+    head: the flow head that it mirrors; called as it is, with (x_t, t, context, state), and with its last layer `out`.
+    """
+
+    def __init__(self, head: nn.Module, config: SigmaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.head = copy.deepcopy(head).requires_grad_(True)
+        nn.init.zeros_(self.head.out.weight)  # type: ignore[union-attr, arg-type]
+        nn.init.zeros_(self.head.out.bias)  # type: ignore[union-attr, arg-type]
+
+    def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
+        """[B, T, A] within the bounds; log-linear in a squashed output, as in ReinFlow (arXiv 2505.22094)."""
+        seen = x_t if self.config.sees_actions else torch.zeros_like(x_t)
+        place = 0.5 * (torch.tanh(self.head(seen, t, context, state).float()) + 1.0)
+        low, high = math.log(self.config.low), math.log(self.config.high)
+        return torch.exp(low + (high - low) * place)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """What happened between noise and action."""
+
+    x: Tensor
+    """[K + 1, B, T, A], x[0] the noise, x[K] the chunk. No gradient."""
+
+    @property
+    def actions(self) -> Tensor:
+        """[B, T, A], normalised."""
+        return self.x[-1]
+
+    @property
+    def steps(self) -> int:
+        """K."""
+        return len(self.x) - 1
+
+
+@torch.no_grad()
+def sample(velocity: Velocity, sigma: Deviation, noise: Tensor, draws: Tensor) -> Chain:
+    """Play the chain from `noise` [B, T, A] with standard normal `draws` [K, B, T, A]."""
+    x, steps = [noise], len(draws)
+    for k in range(steps):
+        t = torch.full((len(noise),), k / steps, device=noise.device, dtype=noise.dtype)
+        x.append(_mean(velocity, x[-1], t, steps) + sigma(x[-1], t) * draws[k])
+    return Chain(torch.stack(x))
+
+
+def log_prob(velocity: Velocity, sigma: Deviation, chain: Chain, over_steps: OverSteps = OverSteps.MEAN) -> Tensor:
+    """Log-density of every number of the chunk, [B, T, A]: Eq. 8 is its sum over a chunk. With gradients."""
+    total = torch.zeros_like(chain.actions)
+    for k in range(chain.steps):
+        x, after = chain.x[k], chain.x[k + 1]
+        t = torch.full((x.shape[0],), k / chain.steps, device=x.device, dtype=x.dtype)
+        std = sigma(x, t)
+        total = total - 0.5 * ((after - _mean(velocity, x, t, chain.steps)) / std) ** 2 - std.log() - _LOG_ROOT_2PI
+    return total / chain.steps if over_steps is OverSteps.MEAN else total
+
+
+def entropy(sigma: Deviation, chain: Chain) -> Tensor:
+    """Mean entropy [nats] of a number of a step, over the chain: [B]. With gradients."""
+    parts = []
+    for k in range(chain.steps):
+        t = torch.full((chain.x.shape[1],), k / chain.steps, device=chain.x.device, dtype=chain.x.dtype)
+        parts.append(sigma(chain.x[k], t).log().flatten(1).mean(1))
+    return torch.stack(parts).mean(0) + _LOG_ROOT_2PI + 0.5
+
+
+def _mean(velocity: Velocity, x: Tensor, t: Tensor, steps: int) -> Tensor:
+    """Eq. 5."""
+    return x + velocity(x, t) / steps
