@@ -74,14 +74,15 @@ class Terminal:
             timeout_s = 0.0
 
 
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Cell and recorder of the teleoperation launch file; the folder of its episodes."""
-    folder = tmp_path_factory.mktemp("record")
-    plan = load("teleop", {"device": "keyboard", "episodes": str(folder / "episodes")})
-    with Supervisor(plan, log_dir=folder / "log") as processes:
+@pytest.fixture
+def collection(tmp_path: Path) -> Iterator[Path]:
+    """Cell and recorder of the teleoperation launch file; the folder of its episodes. Shown when a test fails: ends."""
+    plan = load("teleop", {"device": "keyboard", "episodes": str(tmp_path / "episodes")})
+    with Supervisor(plan, log_dir=tmp_path / "log") as processes:
         processes.start(*(process.name for process in plan.processes))
-        yield folder / "episodes"
+        yield tmp_path / "episodes"
+        for ended in processes.poll():
+            print(f"{ended.spec.name} ended with {ended.cause}:", *ended.tail, sep="\n  ")
 
 
 @pytest.fixture

@@ -122,6 +122,24 @@ def test_a_step_is_cut_when_the_arm_was_held_back() -> None:
     assert np.linalg.norm(command.rotvec) == pytest.approx(0.15)
 
 
+def test_a_step_that_did_not_reach_the_robot_is_taken_again_but_not_for_ever() -> None:
+    expert = ScriptedExpert(ManualClock())
+    expert.start()
+    expert.observe_corners(corners(1))
+    plan = plan_fold(HOME, corners(1), expert.config)
+    closing = next(i for i, point in enumerate(plan) if point.width == 0.0)
+    reference = HOME
+    for i, wanted in enumerate(plan[: closing + 1]):
+        command = expert.read(robot(reference))
+        if i in (3, closing):  # this chunk came too late: the arm goes on standing, the fingers were not told
+            again = expert.read(robot(reference))
+            assert (again.translation == command.translation).all() and again.width == command.width
+        reference = wanted
+    for _ in range(4 * len(plan)):  # nothing moves any more: it gives up
+        expert.read(robot(reference))
+    assert expert.done
+
+
 @pytest.mark.skipif(BACKEND == "disable", reason="no off-screen OpenGL: install libegl1 libgl1-mesa-dri")
 def test_the_benchmark_prints_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "--json", "--seeds", "1"]) == 0

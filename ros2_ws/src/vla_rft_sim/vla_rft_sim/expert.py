@@ -1,7 +1,8 @@
 """The scripted expert: folds the towel in half from the truth, as a teleoperation device.
 
 It looks at the truth once, when it plans, and never again: if it misses or loses the towel it goes on regardless, as
-a recorded motion would. It knows nothing of the world it runs in, only corners and the robot's state.
+a recorded motion would. A step that did not reach the robot (its chunk came too late) is taken again. It knows nothing
+of the world it runs in, only corners and the robot's state.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class ExpertConfig:
     open: int = 4
 
 
+_AGAIN = 3
+"""How often a step is taken again before the expert goes on regardless: something holds the arm there."""
+_STILL = (0.001, 0.01)
+"""No way at all [m, rad]."""
 _RAMP = 0.3
 """Fraction of a segment's time spent speeding up, and again slowing down."""
 
@@ -143,11 +148,14 @@ class ScriptedExpert:
         self._drift = drift
         self._corners: Array | None = None
         self._plan: deque[SetPoint] | None = None
+        self._sent: tuple[SetPoint, SetPoint] | None = None
+        """The last step that was handed out, and the reference that it began at."""
+        self._again = 0
         self._wants_truth = False
 
     def start(self) -> None:
         """Plan anew with the next truth."""
-        self._corners, self._plan, self._wants_truth = None, None, True
+        self._corners, self._plan, self._sent, self._wants_truth = None, None, None, True
 
     def observe_corners(self, corners: Array) -> None:
         """The towel's corners (4, 3) in base [m]; looked at only between `start()` and the plan."""
@@ -167,7 +175,12 @@ class ScriptedExpert:
             self._plan = deque(self._drift(plan) if self._drift else plan)
         if not self._plan:
             return TeleopCommand(self._clock.realtime_ns(), False, np.zeros(3), np.zeros(3), reference.width)
-        wanted = self._plan.popleft()
+        lost = self._sent is not None and not _is_under_way(*self._sent, reference)
+        if lost and self._again < _AGAIN:
+            self._again, wanted = self._again + 1, self._sent[0]
+        else:
+            self._again, wanted = 0, self._plan.popleft()
+        self._sent = (wanted, reference)
         translation, rotvec = reference.T_base_tcp.delta_to(wanted.T_base_tcp)
         return TeleopCommand(
             stamp_ns=self._clock.realtime_ns(),
@@ -179,6 +192,13 @@ class ScriptedExpert:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def _is_under_way(step: SetPoint, before: SetPoint, reference: SetPoint) -> bool:
+    """At least half of the way from `before` to `step` is commanded by now, and the fingers' width is."""
+    way, left = before.T_base_tcp.distance_to(step.T_base_tcp), reference.T_base_tcp.distance_to(step.T_base_tcp)
+    near = all(b <= 0.5 * a + small for a, b, small in zip(way, left, _STILL, strict=True))
+    return near and reference.width == step.width
 
 
 def _shortened(vector: Array, longest: float) -> Array:
