@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vla_rft_core.errors import VlaRftError
+from vla_rft_train.allocator import keep_memory
 from vla_rft_train.data.clips import DatasetClips
 from vla_rft_train.data.windows import WindowConfig, Windows, stats_of
 from vla_rft_train.generate_per_frame import generate_per_frame
@@ -194,4 +195,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_memory()
     sys.exit(main())

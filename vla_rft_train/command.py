@@ -14,6 +14,7 @@ import tyro
 from torch import nn
 
 from vla_rft_core.errors import VlaRftError
+from vla_rft_train.allocator import keep_memory
 from vla_rft_train.presets import NAMES
 
 T = TypeVar("T", bound=Any)
@@ -25,6 +26,7 @@ def run(preset_of: Callable[[str], T], train: Callable[[T, Path], Path], descrip
 
     `PRESET --help` shows every field with its value in that preset.
     """
+    keep_memory()
     parser = argparse.ArgumentParser(description=description, add_help=False, epilog="PRESET --help lists all options")
     parser.add_argument("preset", choices=NAMES)
     parser.add_argument("--out", type=Path, required=not {"-h", "--help"} & set(sys.argv), help="run folder")

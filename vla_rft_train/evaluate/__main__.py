@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from vla_rft_train.allocator import keep_memory
+
 KINDS = {"world-model": "vla_rft_train.evaluate.world_model", "policy": "vla_rft_train.evaluate.policy"}
 """Word of the command line -> module with `main(arguments) -> exit code`."""
 
@@ -19,4 +21,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    keep_memory()
     sys.exit(main(sys.argv[1:]))
