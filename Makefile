@@ -26,7 +26,7 @@ LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
 
 .PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy test test-slow test-gpu
-.PHONY: kill-sweep lerobot-check loader-benchmark lint format benchmark lock clean
+.PHONY: kill-sweep lerobot-check loader-benchmark lint format benchmark lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -124,6 +124,14 @@ lock: setup-dev ## renew constraints.txt with what pip would install today
 	.venv/bin/python -m pip install -q --dry-run --ignore-installed --report .venv/lock.json 'setuptools<80' -e '.[$(EXTRAS)]'
 	@(sed -n '/^#/p' constraints.txt; .venv/bin/python -c '$(LOCK)' | sort -f) > .venv/lock.txt
 	@mv .venv/lock.txt constraints.txt
+
+docs: .venv-docs/.ready ## the documentation as a site, in site/; a warning is an error
+	.venv-docs/bin/mkdocs build --quiet
+
+.venv-docs/.ready: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -q -r $<
+	@touch $@
 
 clean: ## remove .venv and everything built; runs/ stays
 	rm -rf .venv .setup.log ros2_ws/{build,install,log} *.egg-info .{mypy,pytest,ruff,import_linter}_cache .hypothesis
