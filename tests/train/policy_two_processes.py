@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from two_processes import Stage, train
 
 from vla_rft_train.data.augment import AugmentConfig
-from vla_rft_train.loop import parallel
-from vla_rft_train.loop.config import LoopConfig
-from vla_rft_train.loop.trainer import Trainer
 from vla_rft_train.models import flow
 from vla_rft_train.models.flow_head import DitConfig
 from vla_rft_train.models.policy import Shapes
@@ -59,37 +56,10 @@ class Windows(torch.utils.data.Dataset[Any]):
         }
 
 
-class Stage:
-    name = "policy_two_processes"
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.model = Loss(VlaPolicy(CONFIG, SHAPES), PolicyLossConfig(), AugmentConfig())
-        self.dataset = Windows()
-
-    def figures_of(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        return {}
-
-    def draw(self, model: object, folder: Path, step: int) -> None:
-        raise AssertionError("nothing is drawn")
-
-    def add_files(self, folder: Path) -> None:
-        pass
-
-    def provenance(self) -> Mapping[str, Any]:
-        return {}
-
-
-def train(how: str, run: Path) -> Path:
-    """Four steps of eight samples in two micro-batches."""
-    torch.set_default_dtype(torch.float64)
-    config = LoopConfig(
-        steps=4, batch=8, lr=1e-2, accumulate=2, ema=0.9, sample_every=0, log_every=1, save_every=1, keep=9,
-        parallel=how,  # type: ignore[arg-type]
-    )  # fmt: skip
-    return Trainer(Stage(), config, run).train()
+def make_stage() -> Stage:
+    torch.manual_seed(0)
+    return Stage(Loss(VlaPolicy(CONFIG, SHAPES), PolicyLossConfig(), AugmentConfig()), Windows())
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], Path(sys.argv[2]))
-    parallel.leave()
+    train(make_stage, how=sys.argv[1], run=Path(sys.argv[2]), steps=4, save_every=1, keep=9)

@@ -6,7 +6,7 @@ The model is a small world model with a loss over made-up codes, in float64: onl
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,12 @@ class Codes(torch.utils.data.Dataset[Any]):
 
 
 class Stage:
+    """The least that a `Trainer` needs: a loss and a dataset."""
+
     name = "two_processes"
 
-    def __init__(self) -> None:
-        self.model, self.dataset = Loss(), Codes()
+    def __init__(self, model: nn.Module, dataset: torch.utils.data.Dataset[Any]) -> None:
+        self.model, self.dataset = model, dataset
 
     def figures_of(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         return {}
@@ -67,15 +69,15 @@ class Stage:
         return {}
 
 
-def train(how: str, run: Path) -> Path:
-    """Five steps of eight samples in two micro-batches."""
+def train(make: Callable[[], Stage], *, how: str, run: Path, **settings: Any) -> None:
+    """Steps of eight samples in two micro-batches, in float64."""
     torch.set_default_dtype(torch.float64)
     config = LoopConfig(
-        steps=5, batch=8, lr=1e-2, accumulate=2, ema=0.9, sample_every=0, log_every=1, parallel=how,  # type: ignore[arg-type]
+        batch=8, lr=1e-2, accumulate=2, ema=0.9, sample_every=0, log_every=1, parallel=how, **settings,  # type: ignore[arg-type]
     )  # fmt: skip
-    return Trainer(Stage(), config, run).train()
+    Trainer(make(), config, run).train()
+    parallel.leave()
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], Path(sys.argv[2]))
-    parallel.leave()
+    train(lambda: Stage(Loss(), Codes()), how=sys.argv[1], run=Path(sys.argv[2]), steps=5)

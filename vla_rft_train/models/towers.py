@@ -56,7 +56,7 @@ class VisionTowers(nn.Module):
         features = []
         for i, tower in enumerate(self.towers):
             normalized = (images - getattr(self, f"mean_{i}")) / getattr(self, f"std_{i}")
-            features.append(tower.forward_features(normalized)[:, tower.num_prefix_tokens :])
+            features.append(tower(normalized)[:, tower.num_prefix_tokens :])  # by its forward: FSDP hooks in there
         return torch.cat(features, dim=-1)
 
 

@@ -81,7 +81,7 @@ def read_manifest(folder: Path, *, kind: str) -> Manifest:
         )
     except FileNotFoundError:
         raise ManifestError(f"{path}: no such file, so {folder} is not a finished {kind}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ManifestError(f"{path}: malformed ({error})") from None
     if manifest.kind != kind:
         raise ManifestError(f"{path}: is of kind {manifest.kind!r}, expected {kind!r}")
