@@ -26,7 +26,7 @@ LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
 
 .PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy test test-slow test-gpu
-.PHONY: kill-sweep fuzz lerobot-check loader-benchmark lint format benchmark lock docs clean
+.PHONY: kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ test-gpu: setup-dev ## the tests that need a CUDA GPU
 
 fuzz: setup-dev ## altered files and messages, FUZZ_SECONDS per reader: no traceback, nothing written [FUZZ_SECONDS=300]
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),300) $(PY) -m pytest tests/test_fuzz.py
+
+soak: setup-dev ## recorded trials through ROS for HOURS: memory, files, deadlines, records [HOURS=1]
+	@$(PY) tests/soak/soak.py --hours $(or $(HOURS),1) --out runs/soak-$$(date +%Y%m%d-%H%M%S)
 
 kill-sweep: setup-dev ## kill the recorder 200 times and prove that nothing is lost [KILLS=200]
 	$(PY) tests/episodes/kill_sweep.py --kills $(or $(KILLS),200)

@@ -77,6 +77,7 @@ def residuals(views: ViewSet, errors: tuple[Array, ...], used: tuple[int, ...], 
     right.scatter(*off.T, s=5, alpha=0.5)
     limit = max(1.0, float(np.percentile(lengths, 99)) * 1.2)
     right.set(xlim=(-limit, limit), ylim=(limit, -limit), aspect="equal", xlabel="x [px]", ylabel="y [px]")
+    right.locator_params(nbins=5)
     right.set_title(f"rms {np.sqrt((lengths**2).mean()):.2f} px")
     right.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

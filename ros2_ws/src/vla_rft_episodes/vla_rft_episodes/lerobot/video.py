@@ -127,9 +127,11 @@ class VideoFile:
             packets = [(p.pts, p.is_keyframe) for p in self._container.demux(self._stream) if p.pts is not None]
         except FileNotFoundError:
             raise LerobotError(f"{path}: no such file") from None
-        except (OSError, IndexError, av.FFmpegError) as error:
+        except (OSError, IndexError, AttributeError, av.FFmpegError) as error:  # no stream; a codec that nobody knows
             raise LerobotError(f"{path}: not a video that can be read ({error})") from None
         packets.sort()
+        if not any(key for _, key in packets):
+            raise LerobotError(f"{path}: holds no picture that decoding could start at")
         self._pts = [pts for pts, _ in packets]
         self._keys = [number for number, (_, key) in enumerate(packets) if key]
         self._time_base = self._stream.time_base
