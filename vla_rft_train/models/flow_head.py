@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_rft_train.models.flow import Velocity
+
 
 @dataclass(frozen=True, kw_only=True)
 class DitConfig:
@@ -81,9 +83,16 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """[B, T, W]."""
-        q = self._split(self.q(x))
+        return self.attend(x, self.keys_values(keys))
+
+    def keys_values(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """What is attended to, [B, heads, N, W / heads] each; x is not needed for it."""
         k, v = (self._split(part) for part in self.kv(keys).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(q, k, v)
+        return k, v
+
+    def attend(self, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
+        """[B, T, W] of x and `keys_values`."""
+        attended = F.scaled_dot_product_attention(self._split(self.q(x)), *keys_values)
         mixed: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return mixed
 
@@ -106,14 +115,14 @@ class DitBlock(nn.Module):
             nn.Linear(config.mlp_ratio * width, width),
         )
 
-    def forward(self, x: Tensor, condition: Tensor, context: Tensor) -> Tensor:
-        """x [B, T, W], condition [B, W], context [B, N, W] -> [B, T, W]."""
+    def forward(self, x: Tensor, condition: Tensor, context: tuple[Tensor, Tensor]) -> Tensor:
+        """x [B, T, W], condition [B, W], keys and values of the context -> [B, T, W]."""
         shift_s, scale_s, gate_s, shift_c, scale_c, gate_c, shift_f, scale_f, gate_f = (
             part[:, None] for part in self.modulation(condition)
         )
         normed = _modulated(x, shift_s, scale_s)
         x = x + gate_s * self.self_attention(normed, normed)
-        x = x + gate_c * self.cross_attention(_modulated(x, shift_c, scale_c), context)
+        x = x + gate_c * self.cross_attention.attend(_modulated(x, shift_c, scale_c), context)
         mixed: Tensor = x + gate_f * self.feed_forward(_modulated(x, shift_f, scale_f))
         return mixed
 
@@ -141,14 +150,28 @@ class DitHead(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
         """x_t [B, T, A], t [B], context [B, L, N, C], state [B, S] -> v_t [B, T, A]."""
+        return self.conditioned(context, state)(x_t, t)
+
+    def conditioned(self, context: Tensor, state: Tensor) -> Velocity:
+        """The velocity of one observation: what does not depend on x_t and t is computed here, once for all steps."""
         layers = self.context_in(context)
-        condition = self.time_in(t) + self.state_in(state) + layers.mean(dim=(1, 2))
-        x = self.actions_in(x_t) + self.position
-        for i, block in enumerate(self.blocks):
-            x = block(x, condition, layers[:, i * layers.shape[1] // len(self.blocks)])
-        shift, scale, gate = (part[:, None] for part in self.out_modulation(condition))
-        v_t: Tensor = self.out(_modulated(x, shift, scale) * (1.0 + gate))
-        return v_t
+        known = self.state_in(state) + layers.mean(dim=(1, 2))
+        places = [i * layers.shape[1] // len(self.blocks) for i in range(len(self.blocks))]
+        seen = [
+            block.cross_attention.keys_values(layers[:, place])
+            for block, place in zip(self.blocks, places, strict=True)
+        ]
+
+        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            condition = self.time_in(t) + known
+            x = self.actions_in(x_t) + self.position
+            for block, keys_values in zip(self.blocks, seen, strict=True):
+                x = block(x, condition, keys_values)
+            shift, scale, gate = (part[:, None] for part in self.out_modulation(condition))
+            v_t: Tensor = self.out(_modulated(x, shift, scale) * (1.0 + gate))
+            return v_t
+
+        return velocity
 
 
 class MlpBlock(nn.Module):

@@ -40,12 +40,16 @@ class Policy(nn.Module):
         """x_t [B, T, A] normalised, t [B] in [0, 1] -> v_t [B, T, A]."""
         raise NotImplementedError
 
+    def conditioned(self, context: Tensor, state: Tensor) -> flow.Velocity:
+        """`velocity` of one observation, asked K times; a head with much to compute of the context does it here."""
+        return lambda x_t, t: self.velocity(x_t, t, context, state)
+
     def sample(
         self, images: Tensor, prompt_tokens: Tensor, state: Tensor, noise: Tensor, *, num_steps: int = 10
     ) -> Tensor:
         """Actions [B, T, A], normalised, that this noise [B, T, A] flows to."""
         context = self.encode(images, prompt_tokens, state)
-        return flow.integrate(lambda x_t, t: self.velocity(x_t, t, context, state), noise, num_steps)
+        return flow.integrate(self.conditioned(context, state), noise, num_steps)
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Where chunks start: [count, T, A] from a standard normal distribution."""

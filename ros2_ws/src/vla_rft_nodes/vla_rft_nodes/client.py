@@ -88,6 +88,27 @@ class CellClient:
             raise DeviceError(f"robot_node gave no verdict on chunk {message.sequence} within {VERDICT_TIMEOUT_S:g} s")
         return self._verdicts.pop(key)
 
+    def publish(self, message: ChunkMessage) -> None:
+        """Hand a chunk to robot_node without waiting for its verdict."""
+        self._chunks.publish(message)
+
+    def pictures_since(self, stamp_ns: int, timeout_s: float) -> int:
+        """Wait for a picture of every camera captured at `stamp_ns` or later; when the last came in, 0 if not in time.
+
+        Both are stamps (ns).
+        """
+
+        def newest() -> list[tuple[int, CameraFrame] | None]:
+            return [frames.newest() for frames in self._streams.frames.values()]
+
+        def all_there() -> bool:
+            return all(found is not None and found[1].stamp_ns >= stamp_ns for found in newest())
+
+        with self._changed:
+            if not self._changed.wait_for(all_there, timeout_s):
+                return 0
+            return max(found[0] for found in newest() if found is not None)
+
     def wait(self, duration_ns: int) -> None:
         """Let time pass."""
         time.sleep(seconds(duration_ns))
