@@ -25,7 +25,6 @@ from vla_rft_core.errors import VlaRftError
 from vla_rft_core.files import write_atomic
 
 WORKSPACE_BYTES = 4 << 30
-TIMING_CACHE = "timing.cache"
 
 
 def build(bundle: Bundle, *, workspace_bytes: int = WORKSPACE_BYTES) -> Path:
@@ -40,7 +39,8 @@ def build(bundle: Bundle, *, workspace_bytes: int = WORKSPACE_BYTES) -> Path:
     scratch = target.with_name(f".{tag}.{os.getpid()}.tmp")
     scratch.mkdir()
     try:
-        builder = _Builder(trt, target.parent / f"{tag.rsplit('-', 2)[0]}.{TIMING_CACHE}", workspace_bytes)
+        _, device, version, *_ = tag.split("-")
+        builder = _Builder(trt, target.parent / f"timings-{device}-{version}.cache", workspace_bytes)
         began = time.monotonic()
         for part in tqdm(PARTS, desc="engines", unit="graph", file=sys.stderr):
             (scratch / f"{part}.engine").write_bytes(builder.build(bundle.graph(part)))

@@ -115,5 +115,5 @@ def test_nothing_is_committed_before_the_first_chunk_or_in_another_mode() -> Non
 
 
 def test_settings_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="kept at least 1, got 4, 0.1, 0"):
+    with pytest.raises(ValueError, match=r"kept at least 1, got 4, 0\.1, 0"):
         SpliceConfig(kept=0)

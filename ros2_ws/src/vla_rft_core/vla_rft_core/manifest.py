@@ -75,9 +75,10 @@ def amend_manifest(folder: Path, *, kind: str, metadata: Mapping[str, Any]) -> M
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
+    text = _dump(manifest) + "\n"
     temporary = folder / f".{FILE_NAME}.{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
-        file.write(_dump(manifest) + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(folder / FILE_NAME)
