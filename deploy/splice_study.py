@@ -39,13 +39,15 @@ class Path3:
     """(n,) [s]"""
     positions: Array
     """(n, 3) [m] in base."""
+    wanted: Array
+    """(n, 3) [m]: what the executor asked for, before the safety filter limited its acceleration."""
     starts: NDArray[np.bool_]
     """(n,): the first set-point of a chunk that followed another one."""
 
-    def jerk(self) -> Array:
+    def jerk(self, positions: Array) -> Array:
         """(n - 3,) norm of the third difference over the tick's third power [m/s^3]; of ticks 1 to n - 3."""
         tick_s = float(np.median(np.diff(self.times)))
-        return np.asarray(np.linalg.norm(np.diff(self.positions, n=3, axis=0), axis=1) / tick_s**3)
+        return np.asarray(np.linalg.norm(np.diff(positions, n=3, axis=0), axis=1) / tick_s**3)
 
     def near_starts(self, within: int) -> NDArray[np.bool_]:
         """(n - 3,): jerks that a chunk's beginning has part in: from the target before it to the target after."""
@@ -69,6 +71,8 @@ class Smoothness:
     """Of the two peaks."""
     p99_ratio: float
     """The same of the 99th percentiles."""
+    wanted_ratio: float
+    """Of the two peaks in what the executor asked for: what the splice alone does, without the filter's limits."""
     no_chunk: int
     """Observations that the policy refused."""
 
@@ -78,7 +82,7 @@ def drive(
 ) -> tuple[Path3, int]:
     """One trial of `ticks` decisions, each `steps` control periods after the one before; (what was sent, refusals)."""
     period_ns = cell.spec.control_period_ns
-    sent: list[tuple[float, Array, bool]] = []
+    sent: list[tuple[float, Array, Array, bool]] = []
     last: list[int] = []
 
     def look(report: Any) -> None:
@@ -87,7 +91,8 @@ def drive(
         sequence = report.played.sequence
         fresh = bool(last) and sequence != last[-1]
         last.append(sequence)
-        sent.append((report.stamp_ns / NS_PER_S, np.array(report.sent.T_base_tcp.position), fresh))
+        wanted = report.requested.T_base_tcp.position
+        sent.append((report.stamp_ns / NS_PER_S, np.array(report.sent.T_base_tcp.position), np.array(wanted), fresh))
 
     cell.reset(seed)
     cell.activate(Source.POLICY)
@@ -112,24 +117,26 @@ def drive(
         if cell.holding:
             break
     cell.on_step = None
-    times, positions, starts = zip(*sent, strict=True)
-    return Path3(np.array(times), np.array(positions), np.array(starts)), refused
+    times, positions, wanted, starts = zip(*sent, strict=True)
+    return Path3(np.array(times), np.array(positions), np.array(wanted), np.array(starts)), refused
 
 
 def judge(paths: Sequence[Path3], *, mode: str, latency_ms: int, within: int, refused: int) -> Smoothness:
-    """The figures of one setting."""
-    jerks, near = (
-        np.concatenate(parts) for parts in zip(*((p.jerk(), p.near_starts(within)) for p in paths), strict=True)
-    )
-    at, inside = jerks[near], jerks[~near]
+    """The figures of one setting. The start of a trial, from rest, is neither boundary nor inside."""
+    near = np.concatenate([path.near_starts(within)[2 * within :] for path in paths])
+    sent = np.concatenate([path.jerk(path.positions)[2 * within :] for path in paths])
+    wanted = np.concatenate([path.jerk(path.wanted)[2 * within :] for path in paths])
+    at, inside = sent[near], sent[~near]
+    tiny = np.finfo(float).tiny
     return Smoothness(
         mode=mode,
         latency_ms=latency_ms,
         boundaries=int(sum(p.starts.sum() for p in paths)),
         peak_at_boundaries=float(at.max(initial=0.0)),
         peak_inside=float(inside.max(initial=0.0)),
-        ratio=float(at.max(initial=0.0) / inside.max(initial=np.finfo(float).tiny)),
-        p99_ratio=float(np.percentile(at, 99) / np.percentile(inside, 99)),
+        ratio=float(at.max(initial=0.0) / inside.max(initial=tiny)),
+        p99_ratio=float(np.percentile(at, 99) / max(tiny, np.percentile(inside, 99))),
+        wanted_ratio=float(wanted[near].max(initial=0.0) / wanted[~near].max(initial=tiny)),
         no_chunk=refused,
     )
 
@@ -176,7 +183,7 @@ def save_plot(paths: dict[int, Path3], found: Sequence[Smoothness], mode: str, o
         speed = np.linalg.norm(np.diff(path.positions, axis=0), axis=1) / np.median(np.diff(path.times))
         left.plot(times[1:], speed, color="black", linewidth=0.8)
         left.set_ylabel(f"{latency_ms} ms\nspeed [m/s]")
-        right.plot(times[1:-2], path.jerk(), color="black", linewidth=0.6)
+        right.plot(times[1:-2], path.jerk(path.positions), color="black", linewidth=0.6)
         right.set_ylabel("jerk [m/s³]")
         right.set_title(f"peak at boundaries / inside: {ratios[latency_ms]:.2f} (all trials)", fontsize=9)
         for axis in (left, right):
@@ -192,13 +199,12 @@ def save_plot(paths: dict[int, Path3], found: Sequence[Smoothness], mode: str, o
 
 def as_text(found: Sequence[Smoothness]) -> str:
     """The table for a terminal."""
-    lines = [
-        f"{'splice':<10}{'latency':>9}{'boundaries':>12}{'peak there':>12}{'peak inside':>13}{'ratio':>7}{'of p99':>8}"
-    ]
+    heading = f"{'splice':<10}{'latency':>9}{'boundaries':>12}{'peak there':>12}{'peak inside':>13}"
+    lines = [f"{heading}{'ratio':>7}{'of p99':>8}{'unfiltered':>12}"]
     for s in found:
         lines.append(
             f"{s.mode:<10}{f'{s.latency_ms} ms':>9}{s.boundaries:>12}{s.peak_at_boundaries:>12.1f}"
-            f"{s.peak_inside:>13.1f}{s.ratio:>7.2f}{s.p99_ratio:>8.2f}"
+            f"{s.peak_inside:>13.1f}{s.ratio:>7.2f}{s.p99_ratio:>8.2f}{s.wanted_ratio:>12.2f}"
         )
     return "\n".join(lines)
 

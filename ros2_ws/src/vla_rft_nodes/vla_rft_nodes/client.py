@@ -70,8 +70,7 @@ class CellClient:
     def observe(self) -> Observation:
         """The present observation; StaleInputError when an input is too old."""
         with self._changed:
-            while self._states:
-                self._remember(convert.from_robot_state(deserialize_message(self._states.popleft(), RobotState)))
+            self._catch_up()
             now_ns = time.time_ns()
             limits = FreshnessLimits()
             return assemble(now_ns, spec=self.spec, streams=self._streams, prompt=self._prompt, limits=limits)
@@ -105,6 +104,7 @@ class CellClient:
             return all(found is not None and found[1].stamp_ns >= stamp_ns for found in newest())
 
         with self._changed:
+            self._catch_up()  # now there is time; when the picture comes there is none
             if not self._changed.wait_for(all_there, timeout_s):
                 return 0
             return max(found[0] for found in newest() if found is not None)
@@ -236,6 +236,10 @@ class CellClient:
             self._newest = serialized
             self._states.append(serialized)
             self._changed.notify_all()
+
+    def _catch_up(self) -> None:
+        while self._states:
+            self._remember(convert.from_robot_state(deserialize_message(self._states.popleft(), RobotState)))
 
     def _remember(self, state: CoreRobotState) -> None:
         self._streams.robot.add(state.arm.stamp_ns, (state.arm, state.gripper))
