@@ -40,8 +40,8 @@ from vla_rft_train.data import normalize
 from vla_rft_train.loop import checkpoint
 from vla_rft_train.models.policy import Policy
 
-OPSET = 20
-"""The first with Gelu."""
+OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}
+"""The first with Gelu, and the first whose Conv takes bf16."""
 EXTERNAL_BYTES = 1 << 30
 """Weights above this lie beside their graph: one protobuf file holds at most 2 GiB."""
 GOLDEN = 6
@@ -98,14 +98,14 @@ def export(folder: Path, out: Path, options: ExportOptions, *, progress: Any = N
         golden = _golden(model.model, dict(model.stats), spec, info, options, scratch)
         golden.save(scratch)
         _export_graphs(merge_lora(model.model), dict(model.stats), info, golden, scratch, tell)
-        finish(scratch, BundleInfo(policy="network", network=info, made_from=_made_from(folder)))
+        finish(scratch, BundleInfo(policy="network", network=info, made_from=_made_from(folder, options.precision)))
         scratch.rename(out)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
 
 
-def _made_from(folder: Path) -> dict[str, str]:
+def _made_from(folder: Path, precision: str) -> dict[str, str]:
     facts = manifest.read_manifest(folder, kind=checkpoint.KIND)
     trained = {name: str(facts.metadata[name]) for name in ("dataset", "git", "step") if name in facts.metadata}
     return {
@@ -114,7 +114,7 @@ def _made_from(folder: Path) -> dict[str, str]:
         "git": git_revision(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "opset": str(OPSET),
+        "opset": str(OPSET[precision]),
     }
 
 
@@ -208,15 +208,16 @@ def _export_graphs(
     given["context"] = torch.from_numpy(golden.contexts[:1])
     tell("graph 1 of 2, encode")
     encode = Encode(policy, stats["state"], precision=info.precision).eval()
-    _export_graph(encode, given, ("image", "prompt_tokens", "state"), "context", folder / "encode.onnx")
+    opset = OPSET[info.precision]
+    _export_graph(encode, given, ("image", "prompt_tokens", "state"), "context", folder / "encode.onnx", opset)
     tell("graph 2 of 2, flow")
     flow = Flow(policy, stats, num_steps=info.num_steps, precision=info.precision, prefix=info.prefix).eval()
     names = ("context", "state", "noise", "prefix", "prefix_length")
-    _export_graph(flow, given, names, "actions", folder / "flow.onnx")
+    _export_graph(flow, given, names, "actions", folder / "flow.onnx", opset)
 
 
 def _export_graph(
-    module: nn.Module, given: dict[str, Tensor], inputs: tuple[str, ...], output: str, path: Path
+    module: nn.Module, given: dict[str, Tensor], inputs: tuple[str, ...], output: str, path: Path, opset: int
 ) -> None:
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
@@ -225,7 +226,7 @@ def _export_graph(
             module,
             tuple(given[name] for name in inputs),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=list(inputs),
             output_names=[output],
             verbose=False,
