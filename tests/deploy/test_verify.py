@@ -114,7 +114,7 @@ def test_the_benchmark_compares_with_eager_and_with_the_floor(made_bundle: Path,
     facts = json.loads(capsys.readouterr().out)
     for backend in ("onnxruntime-cpu", "torch-eager"):
         stages = facts[backend]["ms"]
-        assert set(stages) == {"preprocess", "encode", "flow", "postprocess", "total", "processor"}
+        assert set(stages) == {"preprocess", "encode", "flow", "postprocess", "network", "total", "processor"}
         assert all(0.0 <= of["p50"] <= of["p95"] <= of["p99"] for of in stages.values())
         parts = sum(stages[name]["p50"] for name in ("preprocess", "encode", "flow", "postprocess"))
         assert stages["total"]["p99"] >= 0.5 * parts > 0.0
