@@ -61,8 +61,8 @@ def percentiles(times_s: Sequence[float]) -> dict[str, float]:
 def measure(bundle: Bundle, backends: Sequence[Backend], *, runs: int) -> list[dict[str, dict[str, float]]]:
     """Stage -> percentiles [ms] of each backend, asked in turn.
 
-    "network" is encode and flow, "total" a whole decision; "processor" the time that this process had a core meanwhile: on a busy computer it says
-    more of the bundle, "total" more of the computer.
+    "network" is encode and flow, "total" a whole decision; "processor" the time that this process had a core meanwhile:
+    on a busy computer it says more of the bundle, and "total" more of the computer.
     """
     policies = [NetworkPolicy(bundle, backend) for backend in backends]
     asked = observations(bundle)
@@ -128,8 +128,8 @@ def as_text(facts: dict[str, Any]) -> str:
     cold, floor = facts["cold_start"], facts["floor"]
     lines += [
         f"cold start {cold['seconds']:.1f} s, {cold['memory_mb']:.0f} MB",
-        f"{facts['ratio']} times as fast as PyTorch eager (the network alone {facts['ratio_network']}, by processor time "
-        f"{facts['ratio_processor']})",
+        f"{facts['ratio']} times as fast as PyTorch eager; the network alone {facts['ratio_network']}, by processor "
+        f"time {facts['ratio_processor']}",
         f"floor {floor['ms']:.3f} ms ({floor['how']}); {facts['ratio_to_floor']} times that",
     ]
     return "\n".join(lines)
