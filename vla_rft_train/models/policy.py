@@ -41,7 +41,10 @@ class Policy(nn.Module):
         raise NotImplementedError
 
     def conditioned(self, context: Tensor, state: Tensor) -> flow.Velocity:
-        """`velocity` of one observation, asked K times; a head with much to compute of the context does it here."""
+        """`velocity` of one observation, for deployment: a head with much to compute of the context does it here, once.
+
+        Not for sharded weights, which are whole inside of a block's own call only.
+        """
         return lambda x_t, t: self.velocity(x_t, t, context, state)
 
     def sample(
@@ -49,7 +52,7 @@ class Policy(nn.Module):
     ) -> Tensor:
         """Actions [B, T, A], normalised, that this noise [B, T, A] flows to."""
         context = self.encode(images, prompt_tokens, state)
-        return flow.integrate(self.conditioned(context, state), noise, num_steps)
+        return flow.integrate(lambda x_t, t: self.velocity(x_t, t, context, state), noise, num_steps)
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Where chunks start: [count, T, A] from a standard normal distribution."""
