@@ -13,6 +13,9 @@ DATASET ?= runs/dataset
 PRESET ?= sim
 STAGE := runs/stage_one
 PROTOCOL ?= launch/protocols/grasp_noise.yaml
+CHECKPOINT ?= vla_rft_train/checkpoints/sim/policy
+BUNDLE ?= runs/bundles/sim
+NOISE ?= 0
 STUDY := $(or $(STUDY),runs/trials-$(shell date +%Y%m%d-%H%M%S))
 RECORD ?= false
 LEROBOT := .venv-lerobot
@@ -20,12 +23,12 @@ LEROBOT := .venv-lerobot
 # With a sourced /opt/ros/<distro> our interfaces are in ros2_ws/install; without, .venv is the ROS prefix and needs nothing.
 RUN := $(if $(and $(ROS_DISTRO),$(AMENT_PREFIX_PATH)),source ros2_ws/install/setup.bash && )
 PY := $(RUN).venv/bin/python
-SETUP := $(PYTHON) ros2_ws/bootstrap.py --extra sim --extra robot
+SETUP := $(PYTHON) ros2_ws/bootstrap.py --extra sim --extra robot --extra deploy
 EXTRAS := sim,robot,train,deploy,calibration,console,dev
 LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for p in \
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
 
-.PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy test test-slow test-gpu
+.PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy bundle test test-slow test-gpu
 .PHONY: kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark lock docs clean
 
 help: ## this list
@@ -34,7 +37,7 @@ help: ## this list
 setup: ## system libraries, .venv, ROS 2, this project, our interfaces
 	@$(SETUP)
 
-demo: ## fold towels in simulation through ROS 2 [TRIALS=3] [SEED=0] [POLICY=expert]
+demo: ## fold towels in simulation through ROS 2 [TRIALS=3] [SEED=0] [POLICY=expert or a bundle]
 	@$(SETUP)
 	@$(PY) -m vla_rft_nodes.bringup demo trials:=$(TRIALS) seed:=$(SEED) policy:=$(POLICY) \
 	  run_dir:=runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -80,6 +83,10 @@ policy: setup-train ## the flow-matching policy and its closed-loop table, from 
 	  --data.dataset $(DATASET) --data.keypoints $(STAGE)/keypoints.npz \
 	  && $(PY) -m vla_rft_train.release $(STAGE)/training/policy $(STAGE)/policy --half; }
 	@$(PY) -m vla_rft_train.evaluate policy $(STAGE)/policy --dataset $(DATASET) --out $(STAGE)/policy-evaluation
+
+bundle: setup-train ## a checkpoint as a verified bundle [CHECKPOINT=the shipped one] [BUNDLE=runs/bundles/sim] [NOISE=0]
+	@test -d $(BUNDLE) || $(PY) -m deploy.export $(CHECKPOINT) $(BUNDLE) --noise-scale $(NOISE) --cell vla_rft_sim.cell:towel_cell
+	@$(PY) -m deploy.verify $(BUNDLE)
 
 test: lint ## lint, types, import rules and the tests that take minutes at most
 	$(PY) -m pytest

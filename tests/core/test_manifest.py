@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vla_rft_core.errors import ManifestError
-from vla_rft_core.manifest import FILE_NAME, read_manifest, verify, write_manifest
+from vla_rft_core.manifest import FILE_NAME, amend_manifest, read_manifest, verify, write_manifest
 
 
 @pytest.fixture
@@ -110,3 +110,18 @@ def test_metadata_that_is_not_json_leaves_nothing_behind(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="nan"):
         write_manifest(tmp_path, kind="trial", metadata={"seconds": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_amended_manifest_has_new_metadata_and_the_same_files(folder: Path) -> None:
+    before = read_manifest(folder, kind="episode")
+    after = amend_manifest(folder, kind="episode", metadata={"gate": "passed"})
+    assert verify(folder, kind="episode") == after
+    assert after.files == before.files and after.metadata == {"gate": "passed"} and after.digest() != before.digest()
+
+
+def test_an_altered_folder_is_not_amended(folder: Path) -> None:
+    before = (folder / FILE_NAME).read_bytes()
+    (folder / "empty").write_bytes(b"not any more")
+    with pytest.raises(ManifestError, match="empty: was altered"):
+        amend_manifest(folder, kind="episode", metadata={})
+    assert (folder / FILE_NAME).read_bytes() == before

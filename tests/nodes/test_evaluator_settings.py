@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vla_rft_core.manifest import write_manifest
 from vla_rft_nodes.evaluator_node import EvaluatorConfig, _adapted
-from vla_rft_trials.protocol import Protocol
+from vla_rft_trials.protocol import Protocol, Rule
 
 PROTOCOLS = Path(__file__).parents[2] / "launch" / "protocols"
 
@@ -28,8 +29,18 @@ def test_without_arguments_the_protocol_stays() -> None:
 
 
 def test_an_unknown_policy_names_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match="policy 'exprt': not in the protocol; did you mean 'expert'"):
+    with pytest.raises(
+        ValueError, match="policy 'exprt': neither in the protocol nor the folder of a bundle; did you mean 'expert'"
+    ):
         _adapted(Protocol.load(PROTOCOLS / "demo.yaml"), settings(policy="exprt"))
+
+
+def test_a_bundle_stands_for_itself_and_answers_for_its_holds(tmp_path: Path) -> None:
+    (tmp_path / "sim").mkdir()
+    write_manifest(tmp_path / "sim", kind="bundle", metadata={})
+    protocol = _adapted(Protocol.load(PROTOCOLS / "demo.yaml"), settings(policy=str(tmp_path / "sim")))
+    assert [(policy.name, policy.bundle) for policy in protocol.policies] == [("sim", str(tmp_path / "sim"))]
+    assert protocol.exclusions.safety_hold is Rule.FAILURE and not protocol.blinded
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import yaml
 
-from vla_rft_core.clock import ManualClock
+from deploy import stand_in
+from vla_rft_core.cell import find_cell
+from vla_rft_core.clock import ManualClock, SystemClock
+from vla_rft_core.types import SetPoint
 from vla_rft_sim import study as studies
 from vla_rft_sim.expert import ExpertConfig
 from vla_rft_sim.trial_policies import expert
-from vla_rft_trials.records import Outcome
+from vla_rft_trials.identity import PolicyChangedError
+from vla_rft_trials.records import Outcome, TrialStart
+from vla_rft_trials.running import Ending, Run, Scene
 from vla_rft_trials.study import lock, open_study
 from vla_rft_trials.trial_log import read_log
 from vla_rft_trials.video import frames_at
@@ -85,3 +90,41 @@ def test_the_shaky_expert_s_error_follows_from_the_trial() -> None:
     assert steady.config == ExpertConfig()
     with pytest.raises(ValueError, match="must not be negative"):
         expert(clock=ManualClock(), grasp_noise_m=-1.0)
+
+
+def test_bundles_are_compared_in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that holds against one that goes aside: chunks of source policy, through executor and filter."""
+    monkeypatch.setenv("VLA_RFT_KEEPER", str(tmp_path / "keeper"))
+    spec = find_cell("vla_rft_sim:towel_cell").spec
+    home = spec.home.T_base_tcp
+    way = [SetPoint(home.moved((0.0, 0.002 * i, 0.0), (0, 0, 0)), spec.home.width) for i in range(20)]
+    stand_in.make_hold(tmp_path / "hold", spec)
+    stand_in.make_replay(tmp_path / "aside", spec, way, source="made up")
+    content = yaml.safe_load(PROTOCOL.read_text())
+    content |= {"policies": [{"name": n, "bundle": str(tmp_path / n)} for n in ("hold", "aside")], "time_limit_s": 4.0}
+    content["placements"]["count"] = content["trials_per_policy"] = 1
+    (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(content))
+    study = lock(tmp_path / "protocol.yaml", tmp_path / "study")
+    ends = {}
+    perform = studies.SimStage.perform
+
+    def watched(stage: studies.SimStage, start: TrialStart) -> Ending:
+        ending = perform(stage, start)
+        ends[study.mapping().codes[start.policy].name] = stage.cell.state().arm.T_base_tcp.position - home.position
+        return ending
+
+    monkeypatch.setattr(studies.SimStage, "perform", watched)
+    stage = studies.SimStage(study, study.mapping())
+    for index, code in enumerate(study.codes()):
+        slot = next(s for s in study.plan.schedule if s.code == code)
+        with Run(study, clock=SystemClock(), operator="test") as run:
+            start = run.start(slot, Scene(policy_stamp=study.mapping().checked(code, study.protocol.policies)[1]))
+            record = run.end(start, stage.perform(start))
+        assert (record.outcome, record.failure_mode, index) == (Outcome.FAILURE, "no grasp", index)
+    assert np.abs(ends["hold"]).max() < 0.002
+    assert ends["aside"] == pytest.approx([0.0, 0.038, 0.0], abs=0.003)
+    (tmp_path / "hold" / "spec.yaml").write_text("changed")
+    with pytest.raises(PolicyChangedError, match="was changed"):
+        studies.SimStage(study, study.mapping())._policy(
+            next(code for code, sealed in study.mapping().codes.items() if sealed.name == "hold")
+        )

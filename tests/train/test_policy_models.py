@@ -112,6 +112,16 @@ class TestHeads:
         for i, seen in used:
             torch.testing.assert_close(seen, projected[:, 2 * i])
 
+    def test_what_is_computed_once_for_all_steps_changes_nothing(self) -> None:
+        head = stirred(
+            DitHead(DitConfig(depth=3, width=32, heads=2), horizon=8, action_dim=7, state_dim=10, context_dim=12)
+        )
+        context, state = torch.randn(2, 2, 5, 12), torch.randn(2, 10)
+        once = head.conditioned(context, state)
+        for _ in range(2):
+            x_t, t = torch.randn(2, 8, 7), torch.rand(2)
+            torch.testing.assert_close(once(x_t, t), head(x_t, t, context, state))
+
     def test_times_are_told_apart(self) -> None:
         embedding = MlpHead(MlpConfig(), horizon=1, action_dim=1, state_dim=1, context_dim=1).time_in
         angles = torch.tensor([0.4, 0.5])[:, None] * embedding.rates

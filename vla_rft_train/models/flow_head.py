@@ -7,11 +7,17 @@ cross-attention to the context's tokens in every block. `MlpHead` is the small o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vla_rft_train.models.flow import Velocity
+
+KeysValues = tuple[Tensor, Tensor]
+"""Of one attention: [B, heads, N, W / heads] each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +87,16 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """[B, T, W]."""
-        q = self._split(self.q(x))
+        return self.attend(x, self.keys_values(keys))
+
+    def keys_values(self, keys: Tensor) -> KeysValues:
+        """What is attended to, [B, heads, N, W / heads] each; x is not needed for it."""
         k, v = (self._split(part) for part in self.kv(keys).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(q, k, v)
+        return k, v
+
+    def attend(self, x: Tensor, keys_values: KeysValues) -> Tensor:
+        """[B, T, W] of x and `keys_values`."""
+        attended = F.scaled_dot_product_attention(self._split(self.q(x)), *keys_values)
         mixed: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return mixed
 
@@ -106,14 +119,15 @@ class DitBlock(nn.Module):
             nn.Linear(config.mlp_ratio * width, width),
         )
 
-    def forward(self, x: Tensor, condition: Tensor, context: Tensor) -> Tensor:
-        """x [B, T, W], condition [B, W], context [B, N, W] -> [B, T, W]."""
+    def forward(self, x: Tensor, condition: Tensor, context: Tensor | KeysValues) -> Tensor:
+        """x [B, T, W], condition [B, W], context [B, N, W] or its keys and values computed before -> [B, T, W]."""
+        seen = context if isinstance(context, tuple) else self.cross_attention.keys_values(context)
         shift_s, scale_s, gate_s, shift_c, scale_c, gate_c, shift_f, scale_f, gate_f = (
             part[:, None] for part in self.modulation(condition)
         )
         normed = _modulated(x, shift_s, scale_s)
         x = x + gate_s * self.self_attention(normed, normed)
-        x = x + gate_c * self.cross_attention(_modulated(x, shift_c, scale_c), context)
+        x = x + gate_c * self.cross_attention.attend(_modulated(x, shift_c, scale_c), seen)
         mixed: Tensor = x + gate_f * self.feed_forward(_modulated(x, shift_f, scale_f))
         return mixed
 
@@ -141,11 +155,29 @@ class DitHead(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
         """x_t [B, T, A], t [B], context [B, L, N, C], state [B, S] -> v_t [B, T, A]."""
+        layers, known = self._known(context, state)
+        return self._velocity(x_t, t, known, self._layer_of_each_block(layers))
+
+    def conditioned(self, context: Tensor, state: Tensor) -> Velocity:
+        """The velocity of one observation: what does not depend on x_t and t is computed here, once for all steps."""
+        layers, known = self._known(context, state)
+        each = zip(self.blocks, self._layer_of_each_block(layers), strict=True)
+        seen = [block.cross_attention.keys_values(layer) for block, layer in each]
+        return lambda x_t, t: self._velocity(x_t, t, known, seen)
+
+    def _known(self, context: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(the context's layers [B, L, N, W], what state and context add to the condition [B, W])."""
         layers = self.context_in(context)
-        condition = self.time_in(t) + self.state_in(state) + layers.mean(dim=(1, 2))
+        return layers, self.state_in(state) + layers.mean(dim=(1, 2))
+
+    def _layer_of_each_block(self, layers: Tensor) -> list[Tensor]:
+        return [layers[:, i * layers.shape[1] // len(self.blocks)] for i in range(len(self.blocks))]
+
+    def _velocity(self, x_t: Tensor, t: Tensor, known: Tensor, seen: Sequence[Tensor | KeysValues]) -> Tensor:
+        condition = self.time_in(t) + known
         x = self.actions_in(x_t) + self.position
-        for i, block in enumerate(self.blocks):
-            x = block(x, condition, layers[:, i * layers.shape[1] // len(self.blocks)])
+        for block, context in zip(self.blocks, seen, strict=True):
+            x = block(x, condition, context)
         shift, scale, gate = (part[:, None] for part in self.out_modulation(condition))
         v_t: Tensor = self.out(_modulated(x, shift, scale) * (1.0 + gate))
         return v_t

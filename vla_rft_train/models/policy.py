@@ -40,6 +40,13 @@ class Policy(nn.Module):
         """x_t [B, T, A] normalised, t [B] in [0, 1] -> v_t [B, T, A]."""
         raise NotImplementedError
 
+    def conditioned(self, context: Tensor, state: Tensor) -> flow.Velocity:
+        """`velocity` of one observation, for deployment: a head with much to compute of the context does it here, once.
+
+        Not for sharded weights, which are whole inside of a block's own call only.
+        """
+        return lambda x_t, t: self.velocity(x_t, t, context, state)
+
     def sample(
         self, images: Tensor, prompt_tokens: Tensor, state: Tensor, noise: Tensor, *, num_steps: int = 10
     ) -> Tensor:

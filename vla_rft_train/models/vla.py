@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vla_rft_train import torchvision_ops
 from vla_rft_train.data.augment import center_crop
+from vla_rft_train.models.flow import Velocity
 from vla_rft_train.models.flow_head import DitConfig, DitHead
 from vla_rft_train.models.policy import Policy, Shapes
 from vla_rft_train.models.towers import VisionTowers, VitConfig
@@ -116,6 +117,10 @@ class VlaPolicy(Policy):
         """v_t [B, T, A]."""
         v_t: Tensor = self.head(x_t, t, context, state)
         return v_t
+
+    def conditioned(self, context: Tensor, state: Tensor) -> Velocity:
+        """Keys and values of the context once for all steps."""
+        return self.head.conditioned(context, state)
 
 
 def _language_model(config: LanguageConfig) -> Any:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,28 @@ def write_manifest(folder: Path, *, kind: str, metadata: Mapping[str, Any]) -> M
         files={name: hash_file(folder / name) for name in _file_names(folder)},
         metadata=dict(metadata),
     )
+    _write(folder, manifest)
+    return manifest
+
+
+def amend_manifest(folder: Path, *, kind: str, metadata: Mapping[str, Any]) -> Manifest:
+    """Replace the metadata of a folder whose files are all as they were written, and so its identity; atomic.
+
+    ManifestError when a file is not as it was written; the old manifest stays then.
+    """
+    manifest = replace(verify(folder, kind=kind), metadata=dict(metadata))
+    _write(folder, manifest)
+    return manifest
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
     text = _dump(manifest) + "\n"
     temporary = folder / f".{FILE_NAME}.{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(target)
-    return manifest
+    temporary.rename(folder / FILE_NAME)
 
 
 def read_manifest(folder: Path, *, kind: str) -> Manifest:

@@ -70,8 +70,7 @@ class CellClient:
     def observe(self) -> Observation:
         """The present observation; StaleInputError when an input is too old."""
         with self._changed:
-            while self._states:
-                self._remember(convert.from_robot_state(deserialize_message(self._states.popleft(), RobotState)))
+            self._catch_up()
             now_ns = time.time_ns()
             limits = FreshnessLimits()
             return assemble(now_ns, spec=self.spec, streams=self._streams, prompt=self._prompt, limits=limits)
@@ -87,6 +86,28 @@ class CellClient:
         if not self.wait_until(lambda: key in self._verdicts, VERDICT_TIMEOUT_S):
             raise DeviceError(f"robot_node gave no verdict on chunk {message.sequence} within {VERDICT_TIMEOUT_S:g} s")
         return self._verdicts.pop(key)
+
+    def publish(self, message: ChunkMessage) -> None:
+        """Hand a chunk to robot_node without waiting for its verdict."""
+        self._chunks.publish(message)
+
+    def pictures_since(self, stamp_ns: int, timeout_s: float) -> int:
+        """Wait for a picture of every camera captured at `stamp_ns` or later; when the last came in, 0 if not in time.
+
+        Both are stamps (ns).
+        """
+
+        def newest() -> list[tuple[int, CameraFrame] | None]:
+            return [frames.newest() for frames in self._streams.frames.values()]
+
+        def all_there() -> bool:
+            return all(found is not None and found[1].stamp_ns >= stamp_ns for found in newest())
+
+        with self._changed:
+            self._catch_up()  # now there is time; when the picture comes there is none
+            if not self._changed.wait_for(all_there, timeout_s):
+                return 0
+            return max(found[0] for found in newest() if found is not None)
 
     def wait(self, duration_ns: int) -> None:
         """Let time pass."""
@@ -215,6 +236,10 @@ class CellClient:
             self._newest = serialized
             self._states.append(serialized)
             self._changed.notify_all()
+
+    def _catch_up(self) -> None:
+        while self._states:
+            self._remember(convert.from_robot_state(deserialize_message(self._states.popleft(), RobotState)))
 
     def _remember(self, state: CoreRobotState) -> None:
         self._streams.robot.add(state.arm.stamp_ns, (state.arm, state.gripper))

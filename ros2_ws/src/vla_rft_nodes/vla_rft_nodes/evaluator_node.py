@@ -26,6 +26,7 @@ from vla_rft_core import config as plain
 from vla_rft_core.cell import find_cell
 from vla_rft_core.config import did_you_mean
 from vla_rft_core.errors import VlaRftError
+from vla_rft_core.manifest import FILE_NAME
 from vla_rft_interfaces.action import RunTrials
 from vla_rft_interfaces.msg import TrialResult
 from vla_rft_interfaces.srv import JudgeTrial
@@ -36,7 +37,7 @@ from vla_rft_nodes.params import read_parameters
 from vla_rft_nodes.ros import ShellNode, run
 from vla_rft_trials import table
 from vla_rft_trials.progress import progress as progress_of
-from vla_rft_trials.protocol import Protocol
+from vla_rft_trials.protocol import PolicyEntry, Protocol, Rule
 from vla_rft_trials.records import Outcome, TrialRecord
 from vla_rft_trials.running import Run, TrialRefusedError
 from vla_rft_trials.study import LOCKED, Study, StudyError, lock_protocol, names_of, open_study, unlock
@@ -67,7 +68,7 @@ class EvaluatorConfig:
     seed: int = -1
     """Replaces the protocol's seed of the placements, when locking; -1: as it says."""
     policy: str = ""
-    """When locking, only this policy of the protocol takes part; empty: all."""
+    """When locking, only this policy takes part: one of the protocol, or a bundle's folder; empty: all."""
     record: bool = False
     """Every trial is recorded as an episode, too (recorder_node must run)."""
     countdown: float = 3.0
@@ -311,11 +312,17 @@ class EvaluatorNode(ShellNode):
 def _adapted(protocol: Protocol, settings: EvaluatorConfig) -> Protocol:
     """The protocol with what the launch arguments replace; ValueError for a policy that it does not have."""
     rule, policies, blinded = protocol.placements, protocol.policies, protocol.blinded
-    if settings.policy:
+    if (Path(settings.policy) / FILE_NAME).is_file():
+        # What stopped the expert was a loaded computer. What stops a policy may be the policy.
+        exclusions = replace(protocol.exclusions, safety_hold=Rule.FAILURE)
+        policies = (PolicyEntry(name=Path(settings.policy).resolve().name, bundle=settings.policy),)
+        blinded, protocol = False, replace(protocol, exclusions=exclusions, title=f"Trials of {settings.policy}")
+    elif settings.policy:
         policies = tuple(policy for policy in policies if policy.name == settings.policy)
         if not policies:
             names = [policy.name for policy in protocol.policies]
-            raise ValueError(f"policy {settings.policy!r}: not in the protocol{did_you_mean(settings.policy, names)}")
+            hint = did_you_mean(settings.policy, names)
+            raise ValueError(f"policy {settings.policy!r}: neither in the protocol nor the folder of a bundle{hint}")
         blinded = False
     count = settings.trials or rule.count
     rule = replace(rule, count=count, seed=rule.seed if settings.seed < 0 else settings.seed)

@@ -1,7 +1,8 @@
 """`python -m vla_rft_nodes.operate <command>`: what a person at the cell asks of robot_node, from a terminal.
 
-status, ready, maintenance, rearm; and two motions for the first days: `jog` (a straight line of some centimetres) and
-`home`, both slow unless told otherwise. They are chunks like any other: executor and safety filter stand in their way.
+status, ready, maintenance, rearm; two motions for the first days, `jog` (a straight line of some centimetres) and
+`home`, both slow unless told otherwise; and `policy`, which lends the lease to policy_node. Motions are chunks like any
+other: executor and safety filter stand in their way.
 """
 
 from __future__ import annotations
@@ -86,6 +87,25 @@ def _home(client: CellClient, cell: CellFolder, options: argparse.Namespace) -> 
     return _play(client, home_chunk(start, cell.spec, stamp_ns=time.time_ns(), sequence=sequence, speed=speed), speed)
 
 
+def _policy(client: CellClient, cell: CellFolder, options: argparse.Namespace) -> list[str]:
+    """Until the time is up, a hold is latched, somebody takes the lease, or Ctrl-C: then it is taken back."""
+
+    def lent() -> bool:
+        status = client.status
+        return status is not None and status.mode == SafetyStatus.ACTIVE and status.source == Source.POLICY
+
+    client.set_mode(SafetyStatus.ACTIVE, Source.POLICY)
+    began = time.monotonic()
+    try:
+        client.wait_until(lambda: not lent(), options.seconds)
+    finally:
+        if lent():
+            client.set_mode(SafetyStatus.READY)
+    status = client.status
+    held = f"; hold: {status.reason}" if status is not None and status.latched else ""
+    return [f"the policy had the lease for {time.monotonic() - began:.1f} s{held}"]
+
+
 def _play(client: CellClient, chunk: ActionChunk, speed: float) -> list[str]:
     client.play(chunk, within_m=ARRIVED_M, timeout_s=ARRIVE_S)
     return [f"arrived within {1e3 * ARRIVED_M:.0f} mm, {len(chunk)} targets at {speed:.3f} m/s"]
@@ -98,6 +118,7 @@ COMMANDS: dict[str, Callable[[CellClient, CellFolder, argparse.Namespace], list[
     "rearm": _rearm,
     "jog": _jog,
     "home": _home,
+    "policy": _policy,
 }
 
 
@@ -111,6 +132,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "jog":
             for axis in "xyz":
                 command.add_argument(f"--{axis}", type=float, default=0.0, help=f"along {axis} of base [m]")
+        if name == "policy":
+            command.add_argument("--seconds", type=float, default=60.0, help="at most so long (default 60)")
         if name in ("jog", "home"):
             command.add_argument("--percent", type=_percent, default=5.0, help="of full speed (default 5)")
     return made

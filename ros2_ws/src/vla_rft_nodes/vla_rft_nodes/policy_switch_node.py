@@ -1,7 +1,7 @@
 """policy_switch_node: the policies of a study behind their code names; `SelectPolicy` puts one of them in charge.
 
 Only this process opens the sealed mapping. What it publishes, logs and answers tells no more than code names. Policies
-are teleoperation devices made by factory; bundles are policy_node's, which will serve `SelectPolicy` in the same words.
+are teleoperation devices made by factory; bundles are policy_node's, which serves `SelectPolicy` in the same words.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class PolicySwitchNode(ShellNode):
         key = (study.digest, code)
         if key not in self._made:
             if entry.bundle:
-                raise ValueError("bundles are not run here; policy_node will serve them")
+                raise ValueError("bundles are not run here but by policy_node (policies:=bundles)")
             self._made[key] = from_factory(entry.factory, **entry.options)
         return self._made[key]
 

@@ -30,7 +30,7 @@ from vla_rft_interfaces.msg import ActionChunk, ChunkVerdict, RobotState, Safety
 from vla_rft_interfaces.msg import ServoReport as ServoReportMessage
 from vla_rft_interfaces.srv import Rearm, SetMode
 from vla_rft_nodes import convert, qos, topics
-from vla_rft_nodes.latency import CHUNK_LATENCY, ChunkLatency
+from vla_rft_nodes.latency import CHUNK_LATENCY, ROBOT_COSTS, ChunkLatency, Samples
 from vla_rft_nodes.params import read_parameters
 from vla_rft_nodes.ros import ShellNode, run
 from vla_rft_nodes.transforms import StaticFrames
@@ -89,6 +89,7 @@ class RobotNode(ShellNode):
         self._troubled_ticks = 0
         self._last_status = self._loop.status()
         self._latency = ChunkLatency()
+        self._handling, self._stepping = Samples(), Samples()
         self._ticks = self._overruns = 0
 
         self._states = self.create_publisher(RobotState, topics.ROBOT_STATE, qos.STATE)
@@ -122,6 +123,10 @@ class RobotNode(ShellNode):
             "servo_overruns": self._overruns,
             "shadow": self._config.shadow,
             CHUNK_LATENCY: json.dumps(self._latency.figures()),
+            **{
+                name: json.dumps(samples.figures())
+                for name, samples in zip(ROBOT_COSTS, (self._handling, self._stepping), strict=True)
+            },
         }
         for device in (self._arm, self._gripper):
             if isinstance(device, Diagnosed):
@@ -141,7 +146,9 @@ class RobotNode(ShellNode):
         due_ns = time.monotonic_ns()
         while not self.stopping:
             self._check_watchdog()
+            began = time.perf_counter()
             report = self._loop.step()
+            self._stepping.add(time.perf_counter() - began)
             self._states.publish(convert.to_robot_state(report.state))
             if report.played is not None or report.sent is not None:
                 self._reports.publish(convert.to_servo_report(report))
@@ -191,7 +198,7 @@ class RobotNode(ShellNode):
     # --- topics and services ----------------------------------------------------------------------------------
 
     def _on_chunk(self, message: ActionChunk) -> None:
-        received_ns = self._host_clock.realtime_ns()
+        received_ns, began = self._host_clock.realtime_ns(), time.perf_counter()
         try:
             outcome = self._loop.submit(convert.from_chunk(message))
         except ValueError as error:
@@ -199,6 +206,7 @@ class RobotNode(ShellNode):
             outcome = ChunkOutcome(
                 sequence=message.sequence, accepted=False, reason=str(error), targets_late=0, age_ns=age_ns
             )
+        self._handling.add(time.perf_counter() - began)
         self._verdicts.publish(convert.to_verdict(outcome, source=message.source, received_ns=received_ns))
         if not outcome.accepted:
             self.get_logger().warning(f"chunk {outcome.sequence} rejected: {outcome.reason}", throttle_duration_sec=1.0)

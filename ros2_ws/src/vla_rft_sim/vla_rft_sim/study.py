@@ -20,6 +20,7 @@ from vla_rft_core.cell import from_factory
 from vla_rft_core.clock import SystemClock, nanoseconds, seconds
 from vla_rft_core.errors import DeviceError, VlaRftError
 from vla_rft_core.types import Source
+from vla_rft_sim.bundle_driver import BundleDriver
 from vla_rft_sim.cell import SimCell, towel_cell
 from vla_rft_sim.demonstrate import next_chunk
 from vla_rft_sim.towel import TowelTruth
@@ -47,6 +48,7 @@ class SimStage:
         self._study, self._mapping = study, mapping
         self._policies: dict[str, Any] = {}
         self.cell: SimCell = towel_cell()
+        self.cell.prompt = study.protocol.prompt
         if study.protocol.spec != self.cell.spec.name:
             raise ValueError(f"the protocol is for spec {study.protocol.spec!r}, the cell's is {self.cell.spec.name!r}")
         self._period_ns = nanoseconds(self.cell.spec.control_period_s)
@@ -58,9 +60,12 @@ class SimStage:
             policy.begin_trial(start.index)
         cell.reset(start.seed)
         cell.clock.realtime_offset_ns = start.started_ns - cell.clock.monotonic_ns()
-        cell.activate(Source.TELEOP)
-        policy.start()
-        policy.observe_corners(cell.world.truth().corners)
+        if isinstance(policy, BundleDriver):
+            cell.activate(Source.POLICY)
+        else:
+            cell.activate(Source.TELEOP)
+            policy.start()
+            policy.observe_corners(cell.world.truth().corners)
         with VideoWriter(self._study.folder / start.video, queue_frames=10_000) as video:
             try:
                 ending = self._watch(policy, start, video)
@@ -74,7 +79,8 @@ class SimStage:
         while True:
             now_ns = cell.clock.realtime_ns()
             elapsed_s = seconds(now_ns - start.started_ns)
-            truth, chunk = cell.world.truth(), next_chunk(cell, policy, sequence=ticks)
+            truth, drives = cell.world.truth(), isinstance(policy, BundleDriver)
+            chunk = policy.next_chunk(cell, ticks) if drives else next_chunk(cell, policy, sequence=ticks)
             picture = cell.observe().images[camera]
             video.write(with_caption(picture, Caption(title, elapsed_s, str(cell.status().mode))), now_ns)
             look = Look(
@@ -82,7 +88,7 @@ class SimStage:
                 success=truth.success,
                 grasped=truth.grasped_vertices > 0,
                 wanted_width=cell.state().reference.width,
-                idle=chunk is None,
+                idle=chunk is None and not drives,
                 hold=cell.holding,
             )
             ending = referee.look(look)
@@ -96,7 +102,11 @@ class SimStage:
     def _policy(self, code: str) -> Any:
         if code not in self._policies:
             entry, _ = self._mapping.checked(code, self._study.protocol.policies)
-            self._policies[code] = from_factory(entry.factory, clock=self.cell.clock, **entry.options)
+            self._policies[code] = (
+                BundleDriver(Path(entry.bundle))
+                if entry.bundle
+                else from_factory(entry.factory, clock=self.cell.clock, **entry.options)
+            )
         return self._policies[code]
 
 
@@ -131,8 +141,6 @@ def _perform(start: TrialStart) -> tuple[TrialStart, Ending]:
 
 def run_study(study: Study, *, workers: int = 2, limit: int | None = None, bar: Any = None) -> list[TrialRecord]:
     """Run what is left of a study, at most `limit` trials; the records added. SIGINT lets running trials finish."""
-    if bundles := [entry.name for entry in study.protocol.policies if entry.bundle]:
-        raise ValueError(f"policy {bundles[0]!r}: bundles cannot be run in-process yet, only factories")
     mapping, added, started = study.mapping(), [], 0
 
     with Run(study, clock=SystemClock(), operator=OPERATOR) as run:
