@@ -20,7 +20,7 @@ LEROBOT := .venv-lerobot
 # With a sourced /opt/ros/<distro> our interfaces are in ros2_ws/install; without, .venv is the ROS prefix and needs nothing.
 RUN := $(if $(and $(ROS_DISTRO),$(AMENT_PREFIX_PATH)),source ros2_ws/install/setup.bash && )
 PY := $(RUN).venv/bin/python
-SETUP := $(PYTHON) ros2_ws/bootstrap.py --extra sim --extra robot
+SETUP := $(PYTHON) ros2_ws/bootstrap.py --extra sim --extra robot --extra console
 EXTRAS := sim,robot,train,deploy,calibration,console,dev
 LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for p in \
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]

@@ -26,6 +26,9 @@ from vla_rft_hardware import checks_host, checks_robot, checks_camera  # isort: 
 REGISTERED = (checks_host, checks_robot, checks_camera)
 """Modules whose import registers checks."""
 
+DEVICE_CHECKS = ("robot", "camera", "ros graph")
+"""Left out beside a running cell; the other checks of robot and camera then say that there is none to check."""
+
 _LOOKS = {Status.GREEN: ("✓ green ", "32"), Status.YELLOW: ("! yellow", "33"), Status.RED: ("✗ red   ", "31")}
 
 
@@ -70,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--interface", default="", help="flexiv: network interface, or its IPv4 address, of the robot")
     made.add_argument("--disk", type=Path, default=Path(), help="folder where episodes will be recorded")
     made.add_argument("--skip", action="append", default=[], metavar="CHECK", help="leave a check out; repeatable")
+    made.add_argument(
+        "--running", action="store_true", help="beside a running cell: its nodes hold the devices, which are left alone"
+    )
     made.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     return made
 
@@ -78,6 +84,8 @@ def connect_bench(options: argparse.Namespace, cell: CellFolder) -> Bench:
     """The bench with every device that can be connected; what cannot says why."""
     backend = BACKENDS[options.backend]
     bench = Bench(backend=options.backend, cell=cell, host=ThisHost(), disk=options.disk, interface=options.interface)
+    if options.running:
+        return bench
     address = options.address if bench.simulated else options.serial
     extra = {"interface": _ipv4(bench)} if options.interface and not bench.simulated else {}
     made, bench.robot_problem = _open(backend.robot, address, cell=cell, **extra)
@@ -142,12 +150,13 @@ def main(
     try:
         if not named:
             raise ValueError(f"--cell: the backend {options.backend} needs the folder of your cell")
-        if options.backend == "flexiv" and not options.serial:
+        if options.backend == "flexiv" and not options.serial and not options.running:
             raise ValueError("--serial: the backend flexiv needs the robot's serial number")
+        skip = [*options.skip, *(name for name in DEVICE_CHECKS if options.running and name in CHECKS)]
         bench = connect(options, find_cell(named))
         try:
             results = []
-            for result in run_checks(bench, skip=options.skip):
+            for result in run_checks(bench, skip=skip):
                 results.append(result)
                 if not options.json:
                     print(line(result, colour=out.isatty()), file=out, flush=True)

@@ -1,0 +1,79 @@
+// The arm in words, who has control, HOLD, and what may be asked of the arm in its present mode.
+
+import { by, fill, h, memory, set, show } from "./dom.js";
+
+const root = document.documentElement;
+
+export function drawLink(status, silent) {
+  root.dataset.link = status;
+  const lost = status === "lost";
+  show("lost", lost);
+  show("token-form", status === "token");
+  by("hold").disabled = status !== "live";
+  set("hold-words", status === "live" ? "stops the arm, is not the e-stop" : "no connection: use the e-stop");
+  if (status === "live") return;
+  root.dataset.tone = "lost";
+  set("headline", status === "token" ? "TOKEN NEEDED" : lost ? "NO CONNECTION" : "CONNECTING");
+  set("detail", lost ? "the arm goes on as it was; what is shown here is old" : "");
+  set("todo", lost ? "HOLD cannot be sent: use the e-stop." : "");
+  set("mode", "");
+  if (lost) set("lost", `Connection lost ${(silent / 1000).toFixed(0)} s ago. Trying again. Nothing on this page is live.`);
+}
+
+export function drawArm(state) {
+  const { words, mode, source } = state.arm;
+  root.dataset.tone = words.tone;
+  set("headline", words.headline);
+  set("detail", words.detail);
+  set("todo", words.todo);
+  set("mode", mode ? `${mode.replace("_", " ")}${source ? ` · ${source}` : ""}` : "");
+  set("shadow", state.simulated ? "simulated cell" : "");
+  document.title = `${words.headline} – cell console`;
+}
+
+export function drawControl(state) {
+  const { holder, holder_at_cell: atCell, holder_absent_s: absent, viewers, you } = state;
+  const others = viewers > 1 ? `, ${viewers} pages look on` : "";
+  const where = atCell ? "at the workstation" : "from another machine";
+  let words = `Nobody has control${others}.`;
+  if (you.has_lease) words = `You have control, ${holder}${others}.`;
+  else if (absent > 0) words = `${holder} has control, and is gone since ${absent.toFixed(0)} s.`;
+  else if (holder) words = `${holder} has control ${where}. You look on.`;
+  set("control-words", words);
+  show("give", you.has_lease);
+  const mayTake = !you.has_lease && (!holder || you.loopback);
+  show("take-form", mayTake);
+  set("take", holder ? "Take over" : "Take control");
+  by("take").dataset.word = holder ? "take over" : "take";
+}
+
+export function drawActions(state, ask) {
+  const { mode } = state.arm, { has_lease: mine, loopback } = state.you;
+  const busy = state.recording.active || state.trials.running;
+  fill("arm-actions", [mode, mine, loopback, busy], () => {
+    const button = (word, text, extra = {}) => h("button", { onclick: () => ask(word), disabled: !mine, ...extra }, text);
+    if (mode === "MAINTENANCE") return [button("ready", "Make ready", { className: "primary" })];
+    if (mode === "READY") return busy ? [] : [button("home", "Go home"), button("maintenance", "Maintenance")];
+    if (mode === "HOLD_LATCHED") {
+      return loopback
+        ? [button("rearm", "Re-arm", { className: "primary" })]
+        : [h("p", {}, "Re-arming is done at the cell: on the workstation's own page, the pedal or the terminal.")];
+    }
+    return [];
+  });
+}
+
+export function wireControl(ask) {
+  by("name").value = memory.get("name");
+  by("take-form").onsubmit = (event) => {
+    event.preventDefault();
+    memory.set("name", by("name").value);
+    by("name").blur();
+    ask(by("take").dataset.word, { name: by("name").value });
+  };
+  by("give").onclick = () => ask("give");
+  by("hold").onclick = () => ask("hold");
+  const dark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  if (memory.get("theme")) root.dataset.theme = memory.get("theme");
+  by("theme").onclick = () => { root.dataset.theme = dark() ? "light" : "dark"; memory.set("theme", root.dataset.theme); };
+}
