@@ -26,8 +26,10 @@ from vla_rft_hardware import checks_host, checks_robot, checks_camera  # isort: 
 REGISTERED = (checks_host, checks_robot, checks_camera)
 """Modules whose import registers checks."""
 
-DEVICE_CHECKS = ("robot", "camera", "ros graph")
-"""Left out beside a running cell; the other checks of robot and camera then say that there is none to check."""
+DEVICE_CHECKS = (checks_robot.__name__, checks_camera.__name__)
+"""Modules of the checks that need a device of their own: left out beside a running cell, whose nodes hold them."""
+GRAPH_CHECKS = ("ros graph", "camera drift")
+"""Checks of other rooms that are left out for the same reason."""
 
 _LOOKS = {Status.GREEN: ("✓ green ", "32"), Status.YELLOW: ("! yellow", "33"), Status.RED: ("✗ red   ", "31")}
 
@@ -98,6 +100,11 @@ def connect_bench(options: argparse.Namespace, cell: CellFolder) -> Bench:
     return bench
 
 
+def _held() -> list[str]:
+    """Checks of what the nodes of a running cell hold, and report on by themselves."""
+    return [name for name, function in CHECKS.items() if function.__module__ in DEVICE_CHECKS or name in GRAPH_CHECKS]
+
+
 def _ipv4(bench: Bench) -> str:
     """The address of the interface named, which is what the vendor's library wants."""
     return next((i.address for i in bench.host.interfaces() if i.name == bench.interface), bench.interface)
@@ -152,11 +159,10 @@ def main(
             raise ValueError(f"--cell: the backend {options.backend} needs the folder of your cell")
         if options.backend == "flexiv" and not options.serial and not options.running:
             raise ValueError("--serial: the backend flexiv needs the robot's serial number")
-        skip = [*options.skip, *(name for name in DEVICE_CHECKS if options.running and name in CHECKS)]
         bench = connect(options, find_cell(named))
         try:
             results = []
-            for result in run_checks(bench, skip=skip):
+            for result in run_checks(bench, skip=options.skip, without=_held() if options.running else ()):
                 results.append(result)
                 if not options.json:
                     print(line(result, colour=out.isatty()), file=out, flush=True)

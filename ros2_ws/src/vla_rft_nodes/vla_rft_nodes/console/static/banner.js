@@ -33,7 +33,7 @@ export function drawArm(state) {
 
 export function drawControl(state) {
   const { holder, holder_at_cell: atCell, holder_absent_s: absent, viewers, you } = state;
-  const others = viewers > 1 ? `, ${viewers} pages look on` : "";
+  const others = viewers > 1 ? `; ${viewers - 1} other page${viewers > 2 ? "s" : ""} open` : "";
   const where = atCell ? "at the workstation" : "from another machine";
   let words = `Nobody has control${others}.`;
   if (you.has_lease) words = `You have control, ${holder}${others}.`;

@@ -2,6 +2,7 @@
 
 import { by, fill, h, set } from "./dom.js";
 
+const ORDER = ["red", "yellow", "green"];
 const MARK = { green: "✓", yellow: "!", red: "✕" };
 
 export function wireHealth(ask) {
@@ -17,8 +18,7 @@ export function drawVitals(state, video, link) {
   ];
   fill("vitals", vitals, () => vitals.map((v) => h("div", { "data-ok": v.ok ? "yes" : "no" },
     h("dt", {}, v.name),
-    h("dd", {}, v.value || "–", v.value ? h("small", {}, ` ${v.unit}`) : ""),
-    h("p", { title: v.words }, v.words || (v.value ? "" : "nothing yet")))));
+    h("dd", { title: v.words || "nothing heard yet" }, v.value || "–", v.value ? h("small", {}, ` ${v.unit}`) : ""))));
 }
 
 export function drawHealth(state) {
@@ -26,7 +26,8 @@ export function drawHealth(state) {
   const age = doctor.age_s === null ? "" : `, ${doctor.age_s < 90 ? `${Math.round(doctor.age_s)} s` : `${Math.round(doctor.age_s / 60)} min`} ago`;
   set("doctor-words", doctor.running ? "looking …" : doctor.words + age);
   by("doctor").disabled = doctor.running || !state.you.has_lease;
-  fill("checks", doctor.checks, (checks) => checks.map((check) => h("li", { "data-status": check.status },
+  const worst = [...doctor.checks].sort((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status));
+  fill("checks", worst, (checks) => checks.map((check) => h("li", { "data-status": check.status },
     h("i", { title: check.status }, MARK[check.status]), h("b", {}, check.name), h("span", {}, check.words),
     check.remedy ? h("em", {}, `→ ${check.remedy}`) : null)));
   fill("nodes", nodes, () => nodes.map((node) => h("li", { "data-status": node.ok ? "green" : "red" },

@@ -1,7 +1,7 @@
 // The page: one connection, one picture, and panels that draw what they are given.
 
 import { drawActions, drawArm, drawControl, drawLink, wireControl } from "./banner.js";
-import { by, memory, set } from "./dom.js";
+import { by, memory, set, show } from "./dom.js";
 import { drawHealth, drawVitals, wireHealth } from "./health.js";
 import { wireKeys } from "./keys.js";
 import { Link } from "./link.js";
@@ -21,9 +21,15 @@ async function ask(word, more) {
   }
 }
 
+let unsaid = 0;
+
+/** One line above HOLD; a refusal stays longer than what went well. */
 function say(words, ok) {
-  set("said", words);
+  set("said", ok ? words : `✕ ${words}`);
   by("said").dataset.ok = ok ? "yes" : "no";
+  show("said", Boolean(words));
+  clearTimeout(unsaid);
+  unsaid = setTimeout(() => show("said", false), ok ? 4000 : 12000);
 }
 
 function draw(state) {
