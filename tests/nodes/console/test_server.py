@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ class Served:
     def page(self, path: str = "/ws/state", headers: dict[str, str] | None = None, **hello: str) -> Iterator[Any]:
         """A connection that has said hello."""
         with connect(f"ws://127.0.0.1:{self.port}{path}", additional_headers=headers) as socket:
-            socket.send(json.dumps(hello))
+            with suppress(ConnectionClosed):  # turned away before it has said anything
+                socket.send(json.dumps(hello))
             yield socket
 
 

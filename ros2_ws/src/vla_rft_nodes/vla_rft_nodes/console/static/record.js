@@ -66,7 +66,7 @@ function drawLast(last) {
   fill("last", last, () => !last ? [] : [
     h("p", { className: "verdict", "data-quality": last.quality },
       h("b", {}, MARK[last.quality] ?? last.quality),
-      h("span", {}, last.decision || "nothing decided"),
+      h("span", { className: "decision" }, last.decision || "nothing decided"),
       h("span", { className: "quiet" }, `${last.duration_s.toFixed(1)} s, ${last.frames} pictures, ${last.dropped} missed`)),
     h("ul", { className: "reasons" }, ...last.reasons.map((reason) => h("li", {}, reason))),
     h("p", { className: "id" }, last.episode),
