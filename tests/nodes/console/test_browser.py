@@ -49,7 +49,7 @@ def test_a_recording_and_a_killed_console(cell: Supervisor, browser: Any, tmp_pa
     ada = walk.Operator(browser, f"http://localhost:{port}/")
     ada.live()
     assert ada.page.evaluate("performance.getEntriesByName('first-contentful-paint').length") == 1
-    assert not ada.can("#arm-actions button"), "the arm can be asked for without control"
+    assert not ada.can("#arm-actions [data-word=ready]"), "the arm can be asked for without control"
     ada.take("ada")
     ada.until(lambda: ada.can("#session-form button"), "no session can be started")
     ada.press("#session-form button")

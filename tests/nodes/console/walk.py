@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,9 @@ PATIENCE_S = 90.0
 class Operator:
     """One page in a browser of its own profile, from a workstation or a phone."""
 
+    Late: type[Exception]
+    """What `press` raises when the button is not there any more."""
+
     def __init__(self, browser: Any, address: str, *, phone: bool = False, dark: bool = True) -> None:
         self.context = browser.new_context(
             viewport=PHONE if phone else DESKTOP,
@@ -27,6 +32,9 @@ class Operator:
             device_scale_factor=2 if phone else 1,
         )
         self.page = self.context.new_page()
+        self.Late = sys.modules["playwright.sync_api"].TimeoutError
+        self.rearms = False
+        """While it waits, it re-arms: a busy computer misses a deadline, and the arm is held."""
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.goto(address)
@@ -50,7 +58,7 @@ class Operator:
 
     def press(self, what: str) -> None:
         """A button."""
-        self.page.locator(what).click(timeout=10_000)
+        self.page.locator(what).click(timeout=5_000)
 
     def until(self, condition: Callable[[], bool], otherwise: str, timeout_s: float = PATIENCE_S) -> float:
         """Seconds that it took; fails with what the page shows."""
@@ -60,6 +68,8 @@ class Operator:
                 raise AssertionError(
                     f"{otherwise} within {timeout_s:g} s; the page says:\n{self.page.inner_text('body')}"
                 )
+            if self.rearms:
+                self.put_right()
             self.page.wait_for_timeout(50)
         return time.monotonic() - began
 
@@ -78,10 +88,11 @@ class Operator:
         self.until(lambda: self.sees("#give"), "control is not given")
 
     def put_right(self) -> None:
-        """A busy computer misses a deadline and the arm is held: the operator re-arms."""
-        rearm = "#arm-actions button:has-text('Re-arm')"
+        """Re-arm, where the arm is held."""
+        rearm = "#arm-actions [data-word=rearm]"
         if self.text("#headline") == "HELD" and self.can(rearm):
-            self.page.locator(rearm).click(timeout=2_000)
+            with contextlib.suppress(self.Late):
+                self.page.locator(rearm).click(timeout=1_000)
             self.page.wait_for_timeout(500)
 
     def shot(self, name: str) -> None:

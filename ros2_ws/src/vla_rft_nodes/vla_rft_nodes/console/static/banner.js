@@ -1,6 +1,6 @@
 // The arm in words, who has control, HOLD, and what may be asked of the arm in its present mode.
 
-import { by, fill, h, memory, set, show } from "./dom.js";
+import { by, memory, set, show } from "./dom.js";
 
 const root = document.documentElement;
 
@@ -47,20 +47,16 @@ export function drawControl(state) {
   by("take").dataset.word = holder ? "take over" : "take";
 }
 
-export function drawActions(state, ask) {
+/** Three buttons that never move or change places: a second tap must not land on another one. */
+export function drawActions(state) {
   const { mode } = state.arm, { has_lease: mine, loopback } = state.you;
-  const busy = state.recording.active || state.trials.running;
-  fill("arm-actions", [mode, mine, loopback, busy], () => {
-    const button = (word, text, extra = {}) => h("button", { onclick: () => ask(word), disabled: !mine, ...extra }, text);
-    if (mode === "MAINTENANCE") return [button("ready", "Make ready", { className: "primary" })];
-    if (mode === "READY") return busy ? [] : [button("home", "Go home"), button("maintenance", "Maintenance")];
-    if (mode === "HOLD_LATCHED") {
-      return loopback
-        ? [button("rearm", "Re-arm", { className: "primary" })]
-        : [h("p", {}, "Re-arming is done at the cell: on the workstation's own page, the pedal or the terminal.")];
-    }
-    return [];
-  });
+  const busy = state.recording.active || state.trials.running, held = mode === "HOLD_LATCHED";
+  const [ready, home, maintenance] = by("arm-actions").children;
+  set(ready, held ? (loopback ? "Re-arm" : "Re-arm at the cell") : "Make ready");
+  ready.dataset.word = held ? "rearm" : "ready";
+  ready.disabled = !mine || !((held && loopback) || mode === "MAINTENANCE");
+  home.disabled = !mine || mode !== "READY" || busy;
+  maintenance.disabled = !mine || mode !== "READY" || busy;
 }
 
 export function wireControl(ask) {
@@ -72,6 +68,7 @@ export function wireControl(ask) {
     ask(by("take").dataset.word, { name: by("name").value });
   };
   by("give").onclick = () => ask("give");
+  for (const button of by("arm-actions").children) button.onclick = () => ask(button.dataset.word);
   by("hold").onclick = () => ask("hold");
   const dark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   if (memory.get("theme")) root.dataset.theme = memory.get("theme");

@@ -36,7 +36,7 @@ function draw(state) {
   newest = state;
   drawArm(state);
   drawControl(state);
-  drawActions(state, ask);
+  drawActions(state);
   drawRecord(state);
   drawTrials(state);
   drawHealth(state);

@@ -105,7 +105,7 @@ function drawTrial(t, mine) {
 function sentence(t, asked) {
   if (t.phase === "running") return t.text.replace(/^\s*[\d.]+ s,?\s*/, "");
   if (t.phase === "countdown") return "The arm moves in";
-  if (asked) return `Lay the object out at ${t.placement}`;
+  if (asked) return `Lay the object out at ${t.text.match(/^lay the object out at (.*?): /)?.[1] ?? t.placement}`;
   return t.text;
 }
 

@@ -49,9 +49,12 @@ export class Video {
     const at = performance.now();
     const header = new DataView(data, 0, HEADER);
     const view = header.getUint8(0);
-    this.last[view] = { at, age: header.getFloat64(5, true) };
+    this.last[view] = { at, age: header.getFloat64(5, true), data };
     if (view === 0) this.arrivals.push(at);
-    if (view !== this.view) return;
+    if (view === this.view) await this.draw(data);
+  }
+
+  async draw(data) {
     const bitmap = await createImageBitmap(new Blob([new Uint8Array(data, HEADER)], { type: "image/jpeg" }));
     if (this.canvas.width !== bitmap.width || this.canvas.height !== bitmap.height) {
       this.canvas.width = bitmap.width;
@@ -71,6 +74,7 @@ export class Video {
 
   choose(view) {
     this.view = view;
+    if (this.last[view]) this.draw(this.last[view].data);
     for (const button of by("views").children) button.setAttribute("aria-pressed", String(Number(button.dataset.view) === view));
   }
 
