@@ -204,6 +204,17 @@ def test_pictures_come_as_they_are_acknowledged(served: Served) -> None:
         assert numbers == [0, 1] and (view, number, age_s) == (0, served.camera.number, 0.25)
 
 
+def test_a_viewer_who_leaves_without_a_word_is_not_waited_for(served: Served) -> None:
+    with served.page("/ws/video") as page:
+        for _ in range(2):
+            page.recv(2.0)
+            served.camera.number += 1
+            served.pictured.ring()
+    served.server.should_exit = True
+    served.thread.join(3.0)
+    assert not served.thread.is_alive()
+
+
 def test_the_page_is_small_and_asks_nobody_else(served: Served) -> None:
     files = sorted(path for path in STATIC.iterdir())
     total = 0

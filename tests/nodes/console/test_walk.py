@@ -152,6 +152,8 @@ def start_trial(ada: Any, hand: Hand) -> None:
     """Lay the towel out as required, say so, and wait until the policy moves the arm."""
 
     def running() -> bool:
+        if ada.can("#studies button"):  # it stopped: the arm did not get home in time
+            ada.press("#studies button")
         if ada.can("#scene-done"):
             if "✓" not in ada.text("#similarity"):
                 hand.lay_out(hand.required)

@@ -129,8 +129,8 @@ def run(make: Callable[[], ShellNode], *, threads: int = 1, urgent: bool = False
         pass
     except (ValueError, VlaRftError) as error:
         failure = error
-    except RCLError:
-        if rclpy.ok():  # otherwise the process was told to end while the node was being made
+    except RuntimeError:  # RCLError among them
+        if rclpy.ok():  # otherwise the process was told to end while a node was being made, or a message taken
             raise
     finally:
         if node is not None:

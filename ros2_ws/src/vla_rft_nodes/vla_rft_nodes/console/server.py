@@ -212,33 +212,40 @@ class Console:
             return
 
     async def _serve_video(self, socket: WebSocket) -> None:
-        """The newest picture of each view that is new, as fast as the viewer acknowledges."""
-        shown = {CAMERA: -1, GHOST: -1}
+        """Until the viewer is gone, whatever is being waited for then."""
         free = asyncio.Semaphore(UNDERWAY)
 
-        async def acknowledge() -> None:
+        async def listen() -> None:
             while True:
                 await socket.receive_text()
                 free.release()
 
-        listening = asyncio.create_task(acknowledge())
+        tasks = [asyncio.create_task(listen()), asyncio.create_task(self._send_pictures(socket, free))]
         try:
-            while not listening.done():
-                sent = False
-                for view, number in shown.items():
-                    newest = self._pictures.newest(view)
-                    if newest is None or newest.number == number:
-                        continue
-                    await free.acquire()
-                    packet = await asyncio.to_thread(self._pictures.packet, view)
-                    if packet is not None:
-                        shown[view], data = packet
-                        await socket.send_bytes(data)
-                        sent = True
-                if not sent:
-                    await self._pictured.wait(1.0)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            listening.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def _send_pictures(self, socket: WebSocket, free: asyncio.Semaphore) -> None:
+        """The newest picture of each view that is new, as fast as the viewer acknowledges."""
+        shown = {CAMERA: -1, GHOST: -1}
+        while True:
+            new = [view for view, number in shown.items() if self._is_new(view, number)]
+            for view in new:
+                await free.acquire()
+                packet = await asyncio.to_thread(self._pictures.packet, view)
+                if packet is not None:
+                    shown[view], data = packet
+                    await socket.send_bytes(data)
+            if not new:
+                await self._pictured.wait(1.0)
+
+    def _is_new(self, view: int, number: int) -> bool:
+        newest = self._pictures.newest(view)
+        return newest is not None and newest.number != number
 
 
 class _Files(StaticFiles):
