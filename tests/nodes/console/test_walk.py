@@ -148,12 +148,10 @@ class Hand:
         assert answer(self._client, ResetScene.Request(seed=seed), timeout_s=10.0).error_code == 0
 
 
-def start_trial(ada: Any, hand: Hand) -> None:
-    """Lay the towel out as required, say so, and wait until the policy moves the arm."""
+def start_trial(ada: Any, hand: Hand, *, after: str) -> str:
+    """Lay the towel out as required, say so, and wait until the policy moves the arm: the new trial's heading."""
 
     def running() -> bool:
-        if ada.can("#studies button"):  # it stopped: the arm did not get home in time
-            ada.press("#studies button")
         if ada.can("#scene-done"):
             if "✓" not in ada.text("#similarity"):
                 hand.lay_out(hand.required)
@@ -161,15 +159,16 @@ def start_trial(ada: Any, hand: Hand) -> None:
             elif ada.can("#scene-done"):
                 ada.press("#scene-done")
                 ada.page.wait_for_timeout(1000)
-        return ada.can("[data-verdict=success]")
+        return ada.can("[data-verdict=success]") and ada.text("#trial-number") != after
 
     ada.until(running, "no trial runs", 180.0)
+    return str(ada.text("#trial-number"))
 
 
 def judged(ada: Any, hand: Hand, study: Study, judge: Callable[[], None]) -> None:
     """A trial that `judge` ends by the page; again where a computer that stalls has had the arm held before."""
     for _ in range(5):
-        start_trial(ada, hand)
+        ada.heading = start_trial(ada, hand, after=ada.heading)
         before = len(closed(study))
         try:
             judge()
@@ -202,7 +201,7 @@ def test_a_study_of_two_trials(cell: Supervisor, browser: Any, tmp_path: Path, p
         ada.until(lambda: ada.can("#studies button"), "the study is not found")
         ada.shot("studies")
         ada.press("#studies button")
-        ada.rearms = True
+        ada.patient = True
 
         # Somebody with a wrong token, then the right one: looks on, may hold, may not operate.
         phone = walk.Operator(browser, elsewhere + "#token=guessed-wrong-token", phone=True)
@@ -217,14 +216,14 @@ def test_a_study_of_two_trials(cell: Supervisor, browser: Any, tmp_path: Path, p
         ada.until(lambda: "required start" in ada.text("#age"), "the required start is not shown")
         ada.shot("scene")
         ada.until(lambda: ada.text("#headline") == "READY", "the arm is not ready")
-        ada.rearms = False
+        ada.patient = False
         phone.press("#hold")
         phone.until(lambda: phone.text("#headline") == "HELD", "HOLD does not hold", 5.0)
         assert not phone.can("#arm-actions [data-word=rearm]"), "a remote page can re-arm"
         phone.shot("phone-held")
         ada.until(lambda: ada.text("#headline") == "HELD", "the operator does not see the hold")
         print(f"held because: {ada.text('#detail')}")
-        ada.rearms = True
+        ada.patient = True
         ada.page.wait_for_timeout(1500)
 
         def void() -> None:

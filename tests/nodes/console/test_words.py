@@ -27,6 +27,11 @@ def test_every_mode_has_words(mode: str, source: str, reason: str, headline: str
     assert (words.headline, words.tone) == (headline, tone) and said in words.detail
 
 
+def test_a_mover_that_is_known_by_name() -> None:
+    words = arm_words(mode="ACTIVE", source="teleop", reason="", age_s=0.1, mover="policy B")
+    assert words.detail == "policy B moves the arm"
+
+
 @pytest.mark.parametrize("age_s", [1.01, 30.0, math.inf, math.nan])
 def test_an_old_status_says_nothing_about_now(age_s: float) -> None:
     words = arm_words(mode="READY", source="", reason="", age_s=age_s)

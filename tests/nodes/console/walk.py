@@ -33,8 +33,10 @@ class Operator:
         )
         self.page = self.context.new_page()
         self.Late = sys.modules["playwright.sync_api"].TimeoutError
-        self.rearms = False
-        """While it waits, it re-arms: a busy computer misses a deadline, and the arm is held."""
+        self.patient = False
+        """While it waits, it puts right what a busy computer, which misses deadlines, does to the cell."""
+        self.heading = ""
+        """Of the trial that was judged last."""
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.goto(address)
@@ -68,7 +70,7 @@ class Operator:
                 raise AssertionError(
                     f"{otherwise} within {timeout_s:g} s; the page says:\n{self.page.inner_text('body')}"
                 )
-            if self.rearms:
+            if self.patient:
                 self.put_right()
             self.page.wait_for_timeout(50)
         return time.monotonic() - began
@@ -88,12 +90,15 @@ class Operator:
         self.until(lambda: self.sees("#give"), "control is not given")
 
     def put_right(self) -> None:
-        """Re-arm, where the arm is held."""
-        rearm = "#arm-actions [data-word=rearm]"
-        if self.text("#headline") == "HELD" and self.can(rearm):
-            with contextlib.suppress(self.Late):
-                self.page.locator(rearm).click(timeout=1_000)
-            self.page.wait_for_timeout(500)
+        """Re-arm, or make ready, where the arm is held or had to be stopped; go on with a study that gave up."""
+        ready, study = self.page.locator("#arm-actions button").first, self.page.locator("#studies button").first
+        held = self.text("#headline") in ("HELD", "STANDING")
+        gave_up = study.is_visible()
+        for wanted, button in ((held, ready), (gave_up, study)):
+            if wanted and button.is_visible() and button.is_enabled(timeout=1_000):
+                with contextlib.suppress(self.Late):
+                    button.click(timeout=1_000)
+                self.page.wait_for_timeout(500)
 
     def shot(self, name: str) -> None:
         """A screenshot, where they are wanted."""

@@ -26,7 +26,7 @@ from vla_rft_nodes.console.pictures import Pictures
 from vla_rft_nodes.console.recording import Recording
 from vla_rft_nodes.console.server import Bell, Console
 from vla_rft_nodes.console.snapshot import Snapshot
-from vla_rft_nodes.console.trials import Trials
+from vla_rft_nodes.console.trials import PHASES, Trials
 from vla_rft_nodes.params import read_parameters
 from vla_rft_nodes.ros import ShellNode, run
 
@@ -153,16 +153,16 @@ class ConsoleNode(ShellNode):
         super().shut_down()
 
     def _snapshot(self) -> Snapshot:
-        config, lease = self._config, self._lease
+        config, lease, trials = self._config, self._lease, self._trials.view()
         return Snapshot(
             cell=config.cell,
             simulated=config.backend == "sim",
-            arm=self._monitor.arm(),
+            arm=self._monitor.arm(mover=f"policy {trials.code}" if trials.phase == PHASES.RUNNING else ""),
             nodes=self._monitor.nodes(),
             vitals=(self._pictures.vital(), *self._monitor.vitals()),
             doctor=self._doctor.view(),
             recording=self._recording.view(),
-            trials=self._trials.view(),
+            trials=trials,
             suggested={"task": config.task, "prompt": config.prompt, "count": config.count},
             holder=lease.holder,
             holder_at_cell=lease.at_cell,

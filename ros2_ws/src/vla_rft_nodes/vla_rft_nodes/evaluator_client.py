@@ -43,6 +43,8 @@ class EvaluatorClient:
         self._action = ActionClient(node, RunTrials, topics.RUN_TRIALS)
         self._judge = node.create_client(JudgeTrial, topics.JUDGE_TRIAL)
         self._cancel = node.create_client(CancelGoal, f"{topics.RUN_TRIALS}/_action/cancel_goal")
+        self._results = node.create_client(RunTrials.Impl.GetResultService, f"{topics.RUN_TRIALS}/_action/get_result")
+        self._going: set[bytes] = set()
         message = RunTrials.Impl.FeedbackMessage
         node.create_subscription(message, f"{topics.RUN_TRIALS}/_action/feedback", self._heard, qos.EVENT)
         node.create_subscription(
@@ -51,7 +53,7 @@ class EvaluatorClient:
 
     @property
     def result(self) -> RunTrials.Result | None:
-        """Of the goal that was started here; None while it runs."""
+        """Of the goal that ended last, whoever started it; None while one runs, and before."""
         return self._result
 
     def start(self, study: Path, *, operator: str, limit: int = 0) -> None:
@@ -64,9 +66,7 @@ class EvaluatorClient:
 
         def on_handle(future: Any) -> None:
             handle = future.result()
-            if handle.accepted:
-                handle.get_result_async().add_done_callback(self._on_result)
-            else:
+            if not handle.accepted:
                 self._result = RunTrials.Result(error_code=RunTrials.Result.BUSY, error_msg="the evaluator refuses")
             answered.set()
 
@@ -97,7 +97,15 @@ class EvaluatorClient:
         self._on_feedback(message.feedback)
 
     def _told(self, message: GoalStatusArray) -> None:
-        self.running = any(status.status in RUNNING for status in message.status_list)
+        going = {bytes(s.goal_info.goal_id.uuid) for s in message.status_list if s.status in RUNNING}
+        self.running = bool(going)
+        if going:
+            self._result = None
+        for goal in self._going - going:  # it has ended
+            request = RunTrials.Impl.GetResultService.Request()
+            request.goal_id.uuid = list(goal)
+            self._results.call_async(request).add_done_callback(self._on_result)
+        self._going = going
 
     def _on_result(self, future: Any) -> None:
         self._result = future.result().result

@@ -75,10 +75,11 @@ class Monitor:
         heard = self._nodes.get(name)
         return heard is not None and time.monotonic() - heard.at < SILENT_S
 
-    def arm(self) -> ArmView:
-        """Mode and lease, in words."""
+    def arm(self, *, mover: str = "") -> ArmView:
+        """Mode and lease, in words; `mover`: who moves the arm, where that is known better than from the lease."""
         status, at = self._status or (SafetyStatus(), -math.inf)
-        words = arm_words(mode=status.mode, source=status.source, reason=status.reason, age_s=time.monotonic() - at)
+        age_s = time.monotonic() - at
+        words = arm_words(mode=status.mode, source=status.source, reason=status.reason, age_s=age_s, mover=mover)
         return ArmView(mode=status.mode, source=status.source, words=words)
 
     def nodes(self) -> tuple[NodeView, ...]:

@@ -46,8 +46,8 @@ MOVERS = {
 }
 
 
-def arm_words(*, mode: str, source: str, reason: str, age_s: float) -> Words:
-    """From the newest SafetyStatus; `age_s` since it was heard, infinite when it never was."""
+def arm_words(*, mode: str, source: str, reason: str, age_s: float, mover: str = "") -> Words:
+    """From the newest SafetyStatus; `age_s` since it was heard, infinite when it never was; `mover` by name."""
     if not age_s <= STATUS_OLD_S:
         heard = f"last heard {age_s:.0f} s ago" if math.isfinite(age_s) else "nothing heard of it yet"
         return Words(
@@ -60,7 +60,8 @@ def arm_words(*, mode: str, source: str, reason: str, age_s: float) -> Words:
     if mode == "READY":
         return Words("READY", "standing; nobody moves the arm", "", Tone.GOOD)
     if mode == "ACTIVE":
-        return Words("MOVING", MOVERS.get(source, f"{source} moves the arm"), "Keep clear.", Tone.MOVING)
+        detail = f"{mover} moves the arm" if mover else MOVERS.get(source, f"{source} moves the arm")
+        return Words("MOVING", detail, "Keep clear.", Tone.MOVING)
     if mode == "HOLD_LATCHED":
         return Words("HELD", reason or "no reason was given", "Put it right, then re-arm at the cell.", Tone.HELD)
     return Words("ARM UNKNOWN", f"robot_node reports the mode {mode!r}", "Take it for moving.", Tone.LOST)

@@ -7,17 +7,16 @@ const root = document.documentElement;
 export function drawLink(status, silent) {
   root.dataset.link = status;
   const lost = status === "lost";
-  show("lost", lost);
   show("token-form", status === "token");
+  by("work").inert = status === "lost";
   by("hold").disabled = status !== "live";
   set("hold-words", status === "live" ? "stops the arm, is not the e-stop" : "no connection: use the e-stop");
   if (status === "live") return;
   root.dataset.tone = "lost";
   set("headline", status === "token" ? "TOKEN NEEDED" : lost ? "NO CONNECTION" : "CONNECTING");
-  set("detail", lost ? "the arm goes on as it was; what is shown here is old" : "");
+  set("detail", lost ? `for ${(silent / 1000).toFixed(0)} s, trying again; the arm goes on as it was, what you see is old` : "");
   set("todo", lost ? "HOLD cannot be sent: use the e-stop." : "");
   set("mode", "");
-  if (lost) set("lost", `Connection lost ${(silent / 1000).toFixed(0)} s ago. Trying again. Nothing on this page is live.`);
 }
 
 export function drawArm(state) {
@@ -50,6 +49,7 @@ export function drawControl(state) {
 /** Three buttons that never move or change places: a second tap must not land on another one. */
 export function drawActions(state) {
   const { mode } = state.arm, { has_lease: mine, loopback } = state.you;
+  show("arm-actions", mine);
   const busy = state.recording.active || state.trials.running, held = mode === "HOLD_LATCHED";
   const [ready, home, maintenance] = by("arm-actions").children;
   set(ready, held ? (loopback ? "Re-arm" : "Re-arm at the cell") : "Make ready");
