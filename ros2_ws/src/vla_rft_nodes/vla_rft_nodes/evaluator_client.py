@@ -21,7 +21,7 @@ from vla_rft_core.errors import DeviceError
 from vla_rft_interfaces.action import RunTrials
 from vla_rft_interfaces.srv import JudgeTrial
 from vla_rft_nodes import qos, topics
-from vla_rft_nodes.services import answer
+from vla_rft_nodes.services import answer, on_executor
 
 ANSWER_S = 10.0
 SILENT = "evaluator_node does not answer: is it running?"
@@ -40,6 +40,7 @@ class EvaluatorClient:
         """A study runs, as far as is known."""
         self._on_feedback = on_feedback
         self._result: RunTrials.Result | None = None
+        self._node = node
         self._action = ActionClient(node, RunTrials, topics.RUN_TRIALS)
         self._judge = node.create_client(JudgeTrial, topics.JUDGE_TRIAL)
         self._cancel = node.create_client(CancelGoal, f"{topics.RUN_TRIALS}/_action/cancel_goal")
@@ -70,7 +71,7 @@ class EvaluatorClient:
                 self._result = RunTrials.Result(error_code=RunTrials.Result.BUSY, error_msg="the evaluator refuses")
             answered.set()
 
-        self._action.send_goal_async(goal).add_done_callback(on_handle)
+        on_executor(self._node, lambda: self._action.send_goal_async(goal).add_done_callback(on_handle))
         if not answered.wait(ANSWER_S):  # a killed one is listed for a while, and answers nothing
             raise DeviceError(SILENT)
 

@@ -195,7 +195,11 @@ class Session:
         self._view.moment(Moment.RECORDING)
         self._cue(f"attempt {self._number}: recording")
         if self._options.start_device:
-            self._cell.set_mode(SafetyStatus.ACTIVE, Source.TELEOP)
+            try:
+                self._cell.set_mode(SafetyStatus.ACTIVE, Source.TELEOP)
+            except (DeviceError, ModeError) as error:  # held in this very moment
+                self._tell(f"nobody moves the arm: {error}")
+                return DISCARD
         self._keys.driving = True
         return self._wait_for_end()
 
