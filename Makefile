@@ -26,7 +26,7 @@ LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
 
 .PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy test test-slow test-gpu
-.PHONY: kill-sweep lerobot-check loader-benchmark lint format benchmark lock clean
+.PHONY: console-walk kill-sweep lerobot-check loader-benchmark lint format benchmark lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ test-slow: setup-dev ## the tests that take long
 
 test-gpu: setup-dev ## the tests that need a CUDA GPU
 	$(PY) -m pytest -m gpu
+
+console-walk: setup-dev ## walk through the operator's page in a browser, and renew its screenshots (needs chromium)
+	CONSOLE_SHOTS=docs $(PY) -m pytest -m slow -s tests/nodes/console
 
 kill-sweep: setup-dev ## kill the recorder 200 times and prove that nothing is lost [KILLS=200]
 	$(PY) tests/episodes/kill_sweep.py --kills $(or $(KILLS),200)

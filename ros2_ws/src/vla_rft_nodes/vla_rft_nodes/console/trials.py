@@ -42,6 +42,7 @@ class Trials:
         self._studies: tuple[StudyView, ...] = ()
         self._read_at = -math.inf
         self._phase = ""
+        self._was_running = False
 
     def start(self, study: str, *, operator: str, limit: int = 0) -> None:
         """Run what is left of a study in the folder of studies; ValueError for another path."""
@@ -67,7 +68,9 @@ class Trials:
 
     def refresh(self) -> None:
         """Read from disk what changes slowly; call it now and then, from a thread that may wait."""
-        if time.monotonic() - self._read_at < LOOK_AGAIN_S or not self._reading.acquire(blocking=False):
+        changed, self._was_running = self._evaluator.running != self._was_running, self._evaluator.running
+        due = changed or time.monotonic() - self._read_at >= LOOK_AGAIN_S
+        if not due or not self._reading.acquire(blocking=False):
             return
         try:
             self._read_at = time.monotonic()

@@ -16,7 +16,10 @@ export function wireTrials(ask) {
       closeAll();
       show(form, open);
       button.setAttribute("aria-expanded", String(open));
-      if (open) form.querySelector("input, button")?.focus();
+      if (open) {
+        form.querySelector("input, button")?.focus({ preventScroll: true });
+        form.scrollIntoView({ block: "nearest" });
+      }
     };
   }
   by("void-form").onsubmit = (event) => {
