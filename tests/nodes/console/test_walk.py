@@ -78,7 +78,6 @@ def watched(ada: Any) -> None:
 def test_demonstrations(cell: Supervisor, browser: Any, tmp_path: Path, port: int) -> None:
     ada = walk.Operator(browser, f"http://localhost:{port}/")
     ada.live()
-    ada.shot("start")
     ada.take("ada")
     ada.page.fill("#count", "3")
     ada.until(lambda: ada.can("#session-form button"), "no session can be started")
@@ -97,10 +96,6 @@ def test_demonstrations(cell: Supervisor, browser: Any, tmp_path: Path, port: in
     ada.until(lambda: ada.sees("#coverage") and ada.text("#kept") == "1", "no map of starts")
     ada.until(lambda: ada.can("#keys [data-key=keep]"), "it does not go on")
     ada.shot("kept")
-    phone = walk.Operator(browser, f"http://localhost:{port}/", phone=True, dark=False)
-    phone.live()
-    phone.shot("phone-viewer")
-    phone.close()
     discarded = walk.attempt(ada, "ArrowLeft", "discarded", lasting_s=2.0)
     ada.until(lambda: ada.can("#keys [data-key=undo]"), "nothing can be undone")
     ada.press("#keys [data-key=undo]")
@@ -110,7 +105,6 @@ def test_demonstrations(cell: Supervisor, browser: Any, tmp_path: Path, port: in
     ada.press("#hold")
     held_s = ada.until(lambda: ada.text("#headline") == "HELD", "HOLD does not hold", 5.0)
     print(f"HOLD pressed -> HELD shown: {held_s:.2f} s")
-    ada.shot("held")
     ada.press("[role=tab][data-tab=health]")
     ada.press("#doctor")
     ada.until(lambda: ada.text("#doctor-words").endswith("ago"), "the doctor is silent")
@@ -199,7 +193,6 @@ def test_a_study_of_two_trials(cell: Supervisor, browser: Any, tmp_path: Path, p
         ada.live()
         ada.take("ada")
         ada.until(lambda: ada.can("#studies button"), "the study is not found")
-        ada.shot("studies")
         ada.press("#studies button")
         ada.patient = True
 
@@ -246,7 +239,6 @@ def test_a_study_of_two_trials(cell: Supervisor, browser: Any, tmp_path: Path, p
                 ada.take("ada")
             found = lambda: ada.text("#trial-number") == before and ada.can("[data-verdict=success]")  # noqa: E731
             ada.until(lambda: found() or len(closed(study)) > ended, "the running trial is not found again", 20.0)
-            ada.shot("trial")
             ada.press("#judging [data-verdict=success]")
 
         def failure() -> None:

@@ -104,7 +104,7 @@ class Operator:
         """A screenshot, where they are wanted."""
         if SHOTS:
             self.page.wait_for_timeout(300)
-            self.page.screenshot(path=str(Path(SHOTS) / f"console-{name}.png"))
+            self.page.screenshot(path=Path(SHOTS) / f"console-{name}.jpg", type="jpeg", quality=85)
 
 
 def go_on(operator: Operator) -> None:

@@ -2,7 +2,7 @@
 
 import { memory } from "./dom.js";
 
-const LOST_MS = 900;          // the server speaks at least every 200 ms
+const LOST_MS = 750;          // the server speaks at least every 200 ms
 const AGAIN_MS = [200, 400, 800, 1500];
 const ANSWER_MS = 60000;      // going home takes its time
 const NO_TOKEN = 4401;
@@ -45,6 +45,7 @@ export class Link {
     for (const { reject } of this.waiting.values()) reject(new Error("the connection was lost before the answer came"));
     this.waiting.clear();
     if (event.code === NO_TOKEN) return this.tell("token");
+    this.tell("lost", performance.now() - this.heard);
     setTimeout(() => this.open(), AGAIN_MS[Math.min(this.tries++, AGAIN_MS.length - 1)]);
   }
 
