@@ -23,13 +23,13 @@ LEROBOT := .venv-lerobot
 # With a sourced /opt/ros/<distro> our interfaces are in ros2_ws/install; without, .venv is the ROS prefix and needs nothing.
 RUN := $(if $(and $(ROS_DISTRO),$(AMENT_PREFIX_PATH)),source ros2_ws/install/setup.bash && )
 PY := $(RUN).venv/bin/python
-SETUP := $(PYTHON) ros2_ws/bootstrap.py --extra sim --extra robot --extra deploy
+SETUP := $(PYTHON) ros2_ws/bootstrap.py --extra sim --extra robot --extra deploy --extra console
 EXTRAS := sim,robot,train,deploy,calibration,console,dev
 LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for p in \
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
 
 .PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy bundle test test-slow test-gpu
-.PHONY: kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark lock docs clean
+.PHONY: console-walk kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ fuzz: setup-dev ## altered files and messages, FUZZ_SECONDS per reader: no trace
 
 soak: setup-dev ## recorded trials through ROS for HOURS: memory, files, deadlines, records [HOURS=1]
 	@$(PY) tests/soak/soak.py --hours $(or $(HOURS),1) --out runs/soak-$$(date +%Y%m%d-%H%M%S)
+
+console-walk: setup-dev ## walk through the operator's page in a browser, and renew its screenshots (needs chromium)
+	CONSOLE_SHOTS=docs $(PY) -m pytest -m slow -s tests/nodes/console
 
 kill-sweep: setup-dev ## kill the recorder 200 times and prove that nothing is lost [KILLS=200]
 	$(PY) tests/episodes/kill_sweep.py --kills $(or $(KILLS),200)

@@ -373,3 +373,17 @@ def test_this_computer_can_be_read():
     assert total >= free > 0 and host.python() >= (3, 11)
     assert host.package_version("numpy") and host.package_version("no-such-distribution") is None
     assert all(interface.mtu > 0 and interface.name != "lo" for interface in host.interfaces())
+
+
+def test_beside_a_running_cell_no_device_is_touched_and_none_is_spoken_of():
+    out = io.StringIO()
+
+    def never(options, cell):
+        bench = doctor.connect_bench(options, cell)
+        assert bench.arm is None and bench.camera is None and not bench.robot_problem
+        return bench
+
+    code = doctor.main(["--backend", "flexiv", "--cell", "vla_rft_sim:towel_cell", "--running"], connect=never, out=out)
+    names = [line[8:].strip().split("  ")[0] for line in out.getvalue().splitlines()[:-1]]
+    assert code in (0, 1) and "disk" in names and "cell" in names
+    assert not {"robot", "camera", "e-stop", "camera usb", "fault"} & set(names)

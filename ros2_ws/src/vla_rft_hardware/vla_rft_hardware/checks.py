@@ -86,12 +86,17 @@ def check(name: str) -> Callable[[Function], Function]:
     return register
 
 
-def run_checks(bench: Bench, *, skip: Collection[str] = ()) -> Iterator[CheckResult]:
-    """Every check's result, one by one; those in `skip` are yellow. ValueError for a name that is not registered."""
+def run_checks(bench: Bench, *, skip: Collection[str] = (), without: Collection[str] = ()) -> Iterator[CheckResult]:
+    """Every check's result, one by one; those in `skip` are yellow, those in `without` not mentioned.
+
+    ValueError for a name to skip that is not registered.
+    """
     for name in skip:
         if name not in CHECKS:
             raise ValueError(f"there is no check {name!r}{did_you_mean(name, list(CHECKS))}")
     for name, function in CHECKS.items():
+        if name in without:
+            continue
         found = yellow("skipped, as asked") if name in skip else _run(function, bench)
         yield CheckResult(name=name, status=found.status, words=found.words, remedy=found.remedy)
 

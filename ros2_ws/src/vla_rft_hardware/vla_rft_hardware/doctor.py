@@ -26,6 +26,11 @@ from vla_rft_hardware import checks_host, checks_robot, checks_camera  # isort: 
 REGISTERED = (checks_host, checks_robot, checks_camera)
 """Modules whose import registers checks."""
 
+DEVICE_CHECKS = (checks_robot.__name__, checks_camera.__name__)
+"""Modules of the checks that need a device of their own: left out beside a running cell, whose nodes hold them."""
+GRAPH_CHECKS = ("ros graph", "camera drift")
+"""Checks of other rooms that are left out for the same reason."""
+
 _LOOKS = {Status.GREEN: ("✓ green ", "32"), Status.YELLOW: ("! yellow", "33"), Status.RED: ("✗ red   ", "31")}
 
 
@@ -70,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--interface", default="", help="flexiv: network interface, or its IPv4 address, of the robot")
     made.add_argument("--disk", type=Path, default=Path(), help="folder where episodes will be recorded")
     made.add_argument("--skip", action="append", default=[], metavar="CHECK", help="leave a check out; repeatable")
+    made.add_argument(
+        "--running", action="store_true", help="beside a running cell: its nodes hold the devices, which are left alone"
+    )
     made.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     return made
 
@@ -78,6 +86,8 @@ def connect_bench(options: argparse.Namespace, cell: CellFolder) -> Bench:
     """The bench with every device that can be connected; what cannot says why."""
     backend = BACKENDS[options.backend]
     bench = Bench(backend=options.backend, cell=cell, host=ThisHost(), disk=options.disk, interface=options.interface)
+    if options.running:
+        return bench
     address = options.address if bench.simulated else options.serial
     extra = {"interface": _ipv4(bench)} if options.interface and not bench.simulated else {}
     made, bench.robot_problem = _open(backend.robot, address, cell=cell, **extra)
@@ -88,6 +98,11 @@ def connect_bench(options: argparse.Namespace, cell: CellFolder) -> Bench:
     address = options.address if bench.simulated else options.camera_serial
     bench.camera, bench.camera_problem = _open(backend.camera, address, bench.camera_spec.name, cell=cell)
     return bench
+
+
+def _held() -> list[str]:
+    """Checks of what the nodes of a running cell hold, and report on by themselves."""
+    return [name for name, function in CHECKS.items() if function.__module__ in DEVICE_CHECKS or name in GRAPH_CHECKS]
 
 
 def _ipv4(bench: Bench) -> str:
@@ -142,12 +157,12 @@ def main(
     try:
         if not named:
             raise ValueError(f"--cell: the backend {options.backend} needs the folder of your cell")
-        if options.backend == "flexiv" and not options.serial:
+        if options.backend == "flexiv" and not options.serial and not options.running:
             raise ValueError("--serial: the backend flexiv needs the robot's serial number")
         bench = connect(options, find_cell(named))
         try:
             results = []
-            for result in run_checks(bench, skip=options.skip):
+            for result in run_checks(bench, skip=options.skip, without=_held() if options.running else ()):
                 results.append(result)
                 if not options.json:
                     print(line(result, colour=out.isatty()), file=out, flush=True)

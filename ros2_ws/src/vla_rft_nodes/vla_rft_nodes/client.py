@@ -43,9 +43,10 @@ ARRIVED_RAD = 0.05
 class CellClient:
     """Observe, act, and change modes through robot_node."""
 
-    def __init__(self, node: Node, spec: RobotSpec, *, prompt: str = "") -> None:
+    def __init__(self, node: Node, spec: RobotSpec, *, prompt: str = "", pictures: bool = True) -> None:
+        """Without `pictures` nothing is subscribed to of the cameras, and `observe` has nothing to say."""
         self.spec = spec
-        self._node, self._prompt = node, prompt
+        self._node, self._prompt, self._pictures = node, prompt, pictures
         self._changed = threading.Condition()
         self._streams = Streams.for_spec(spec)
         self._states: deque[bytes] = deque(maxlen=512)
@@ -61,7 +62,7 @@ class CellClient:
         node.create_subscription(RobotState, topics.ROBOT_STATE, self._on_state, qos.STATE, raw=True)
         node.create_subscription(SafetyStatus, topics.SAFETY_STATUS, self._on_status, qos.LATCHED)
         node.create_subscription(ChunkVerdict, topics.CHUNK_VERDICT, self._on_verdict, qos.EVENT)
-        for camera in spec.cameras:
+        for camera in spec.cameras if pictures else ():
             name = camera.name
             node.create_subscription(Image, topics.color_image(name), partial(self._on_image, name), qos.IMAGE)
 
@@ -134,7 +135,8 @@ class CellClient:
 
         def missing() -> list[str]:
             names = [] if self._newest and self._status else ["robot_node's state"]
-            return names + [f"camera {n!r}" for n, frames in self._streams.frames.items() if frames.newest() is None]
+            cameras = self._streams.frames.items() if self._pictures else ()
+            return names + [f"camera {name!r}" for name, frames in cameras if frames.newest() is None]
 
         self.wait_until(lambda: not missing(), timeout_s)
         if missing():

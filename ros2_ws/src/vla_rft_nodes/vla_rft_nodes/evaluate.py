@@ -13,23 +13,20 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 
 from vla_rft_core.config import did_you_mean
-from vla_rft_core.errors import DeviceError, VlaRftError
+from vla_rft_core.errors import VlaRftError
 from vla_rft_interfaces.action import RunTrials
 from vla_rft_interfaces.srv import JudgeTrial
-from vla_rft_nodes import topics
+from vla_rft_nodes.evaluator_client import EvaluatorClient
 from vla_rft_nodes.operate import spinning
-from vla_rft_nodes.services import answer
 from vla_rft_trials.study import open_study
 
-ANSWER_S = 10.0
 POLL_S = 0.1
 STOP = "stop"
 WORDS = (
@@ -74,39 +71,28 @@ class Terminal:
     def __init__(self, node: Node, study: Path, *, operator: str, limit: int, source: TextIO) -> None:
         self._study, self._operator, self._limit, self._source = study, operator, limit, source
         self._modes = open_study(study).protocol.failure_modes
-        self._action = ActionClient(node, RunTrials, topics.RUN_TRIALS)
-        self._judge = node.create_client(JudgeTrial, topics.JUDGE_TRIAL)
+        self._evaluator = EvaluatorClient(node, on_feedback=self._show)
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._console = Console(highlight=False, soft_wrap=True)
-        self._answered = threading.Event()
-        self._result: Any = None
-        self._handle: Any = None
         self._shown = ("", "")
 
     def run(self) -> RunTrials.Result:
         """Until the goal has ended; DeviceError when the evaluator does not answer."""
-        if not self._action.wait_for_server(ANSWER_S):
-            raise DeviceError("evaluator_node does not answer: is it running?")
-        goal = RunTrials.Goal(study=str(self._study.resolve()), operator_name=self._operator, limit=self._limit)
-        self._action.send_goal_async(goal, feedback_callback=self._show).add_done_callback(self._on_handle)
+        self._evaluator.start(self._study, operator=self._operator, limit=self._limit)
         threading.Thread(target=self._read, daemon=True).start()
-        if not self._answered.wait(ANSWER_S):  # a killed one is listed for a while, and answers nothing
-            raise DeviceError("evaluator_node does not answer: is it running?")
         self._console.print(HELP)
-        while self._result is None:
+        while self._evaluator.result is None:
             try:
                 line = self._lines.get(timeout=POLL_S)
             except queue.Empty:
                 continue
             self._say(line)
-        result: RunTrials.Result = self._result
-        return result
+        return self._evaluator.result
 
     def pause(self) -> None:
         """End after the running trial."""
-        if self._handle is not None:
-            self._console.print("stopping after this trial")
-            self._handle.cancel_goal_async()
+        self._console.print("stopping after this trial")
+        self._evaluator.pause()
 
     def _say(self, line: str) -> None:
         if not line.strip():
@@ -119,17 +105,12 @@ class Terminal:
         if word == STOP:
             self.pause()
             return
-        request = JudgeTrial.Request(verdict=word, failure_mode=mode, by=self._operator, note=note)
-        try:
-            response = answer(self._judge, request, timeout_s=ANSWER_S)
-        except TimeoutError:
-            raise DeviceError(f"evaluator_node gave no answer within {ANSWER_S:g} s") from None
+        response = self._evaluator.judge(word, by=self._operator, failure_mode=mode, note=note)
         about = f"trial {response.trial}: {word}" if response.trial else word
         self._console.print(response.error_msg or about)
 
-    def _show(self, message: Any) -> None:
+    def _show(self, feedback: RunTrials.Feedback) -> None:
         """A line per change of phase or trial; the running clock is not repeated."""
-        feedback = message.feedback
         text = "" if feedback.phase == RunTrials.Feedback.RUNNING else feedback.text
         shown = (f"trial {feedback.trial}, {feedback.code}, {feedback.placement}: {feedback.phase}", text)
         if shown != self._shown:
@@ -140,17 +121,6 @@ class Terminal:
     def _read(self) -> None:
         for line in self._source:
             self._lines.put(line)
-
-    def _on_handle(self, future: Any) -> None:
-        self._handle = future.result()
-        self._answered.set()
-        if not self._handle.accepted:
-            self._result = RunTrials.Result(error_code=RunTrials.Result.BUSY, error_msg="the evaluator refuses")
-            return
-        self._handle.get_result_async().add_done_callback(self._on_result)
-
-    def _on_result(self, future: Any) -> None:
-        self._result = future.result().result
 
 
 def parser() -> argparse.ArgumentParser:

@@ -177,12 +177,14 @@ class EvaluatorNode(ShellNode):
         goal.publish_feedback(
             RunTrials.Feedback(
                 phase=phase,
+                study=goal.request.study,
                 trial=self._trial,
                 settled=settled,
                 planned=planned,
                 code=slot.code,
                 placement=slot.placement,
                 seconds=time.monotonic() - self._began if phase == RunTrials.Feedback.RUNNING else 0.0,
+                similarity=self._stage.similarity,
                 text=text,
             )
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -99,6 +100,8 @@ class RosStage:
         self._tell: Tell = lambda phase, text: None
         self._stopped: Callable[[], bool] = lambda: False
         self.words: SimpleQueue[Word] = SimpleQueue()
+        self.similarity = math.nan
+        """Of the scene with what the present trial requires, at the last look; NaN before the first."""
         self._video: TrialVideo | None = None
         self._picture: tuple[Image, float] | None = None
         self._info: CameraInfo | None = None
@@ -125,6 +128,7 @@ class RosStage:
 
     def prepare(self, slot: Slot, index: int) -> Scene:
         """Home, scene, checks, policy, countdown; TrialRefusedError when that does not come right."""
+        self.similarity = math.nan
         for attempt in itertools.count(1):
             try:
                 return self._prepare(slot, index)
@@ -251,7 +255,9 @@ class RosStage:
             camera=self._options.camera, stamp_ns=now_ns, received_ns=now_ns, number=0, color=shown, depth=None
         )
         self._overlay.publish(convert.to_color_image(frame))
-        return match(required, seen)
+        found = match(required, seen)
+        self.similarity = found.overlap
+        return found
 
     def _preflight(self) -> dict[str, str]:
         """What was found, by name; DeviceError names what has not turned green within a while."""

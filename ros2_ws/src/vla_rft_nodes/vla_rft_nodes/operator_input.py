@@ -22,6 +22,8 @@ from vla_rft_nodes.teleop import Teleop
 class OperatorInput:
     """Reads the terminal behind a file descriptor once per control period; `close` puts it back as it was."""
 
+    origin = "terminal"
+
     def __init__(self, node: Node, cell: CellClient, *, fd: int, drive: bool) -> None:
         self.driving = False
         self._node, self._cell = node, cell

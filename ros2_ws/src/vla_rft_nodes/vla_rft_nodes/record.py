@@ -13,54 +13,20 @@ import shlex
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Sequence
 
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from vla_rft_core.cell import find_cell
-from vla_rft_core.errors import DeviceError, VlaRftError
+from vla_rft_core.errors import VlaRftError
 from vla_rft_hardware.teleop.keyboard import KeyboardMap
 from vla_rft_hardware.teleop.mapping import load_map
-from vla_rft_interfaces.msg import SimTruth
-from vla_rft_interfaces.srv import ResetScene
-from vla_rft_nodes import qos, topics
-from vla_rft_nodes.client import CellClient
 from vla_rft_nodes.operate import connected
 from vla_rft_nodes.operator_input import OperatorInput
-from vla_rft_nodes.record_session import Session, SessionOptions, SimulatedTable
+from vla_rft_nodes.record_session import Session, SessionOptions
 from vla_rft_nodes.recorder_client import RecorderClient
-
-SETTLE_S = 0.5
-TRUTH_S = 2.0
-
-
-class SimulatedScene:
-    """The towel of a simulated cell: laid out with successive seeds, looked at in `sim/truth`."""
-
-    def __init__(self, node: Node, cell: CellClient, *, seed: int) -> None:
-        self._cell, self._seed = cell, seed
-        self._truth: SimTruth | None = None
-        self._client = node.create_client(ResetScene, topics.SIM_RESET)
-        node.create_subscription(SimTruth, topics.SIM_TRUTH, self._on_truth, qos.STATE)
-
-    def table(self) -> SimulatedTable:
-        """For a session."""
-        return SimulatedTable(self._reset, lambda: self._truth is not None and bool(self._truth.success))
-
-    def _reset(self) -> str:
-        seed, self._seed = self._seed, self._seed + 1
-        response = self._cell.call(self._client, ResetScene.Request(seed=seed))
-        if response.error_code:
-            raise DeviceError(f"the scene cannot be reset: {response.error_msg}")
-        if not self._cell.wait_until(lambda: self._truth is not None and self._truth.seed == seed, TRUTH_S):
-            raise DeviceError("sim_node published no truth after the reset")
-        time.sleep(SETTLE_S)
-        return str(response.placement)
-
-    def _on_truth(self, message: SimTruth) -> None:
-        self._truth = message
+from vla_rft_nodes.session_view import TerminalView
+from vla_rft_nodes.simulated_scene import SimulatedScene
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,7 +67,6 @@ def _record(arguments: argparse.Namespace) -> None:
         operator=arguments.operator,
         count=arguments.count,
         start_device=arguments.start_device,
-        say=arguments.say,
     )
     # Signals reach this thread only: an attempt that is open is finished while ROS still works.
     with connected(folder.spec, name="record", signals=SignalHandlerOptions.NO) as (node, cell):
@@ -110,7 +75,8 @@ def _record(arguments: argparse.Namespace) -> None:
         with contextlib.closing(keys):
             if arguments.keyboard:
                 print(load_map(KeyboardMap, "keyboard").legend())
-            Session(cell, RecorderClient(node), keys, folder=folder, options=options, table=table).run()
+            view = TerminalView(folder, task=options.task, say=arguments.say)
+            Session(cell, RecorderClient(node), keys, view=view, options=options, table=table).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,15 +6,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from rich.console import Console
-
-from vla_rft_core.cell import CellFolder
 from vla_rft_core.errors import DeviceError, ModeError
 from vla_rft_core.types import Source
 from vla_rft_episodes.collection import Collection
@@ -22,16 +19,14 @@ from vla_rft_episodes.labels import Label, Outcome
 from vla_rft_interfaces.action import RecordEpisode
 from vla_rft_interfaces.msg import SafetyStatus
 from vla_rft_nodes.client import CellClient
-from vla_rft_nodes.operator_input import OperatorInput
 from vla_rft_nodes.recorder_client import AttemptOpenError, RecorderClient
+from vla_rft_nodes.session_view import Moment, SessionView
 
 KEEP, DISCARD, UNDO, STOP = "keep", "discard", "undo", "stop"
 POLL_S = 0.1
 RELEASE_S = 2.0
-COVERAGE_CELL_M = 0.05
 ENDING_S = 1.0
 """Given to another's attempt to be written out before the next is started."""
-STYLE = {"good": "green", "suspect": "yellow", "bad": "red"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +40,8 @@ class SessionOptions:
     """The session ends when the collection has so many kept attempts."""
     start_device: bool = False
     """Give teleoperation the lease at the start of each attempt (the scripted expert has no dead-man to press)."""
-    say: tuple[str, ...] = ()
-    """Command that speaks what is given as its last argument; empty = the terminal's bell only."""
+    attended: bool = False
+    """In simulation, too, somebody presses → before each attempt."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +54,18 @@ class SimulatedTable:
     """Whether the towel is folded now."""
 
 
+class Keys(Protocol):
+    """What the operator presses: recorder keys in order."""
+
+    driving: bool
+    """While it is set, other keys may move the arm."""
+    origin: str
+    """Where the last key was pressed, as `Rearm` names it: terminal, pedal, loopback."""
+
+    def next(self, timeout_s: float) -> str | None:
+        """The next key, or None when none came in time."""
+
+
 class Session:
     """Run once. `table` is None where a person stands at the table."""
 
@@ -66,19 +73,18 @@ class Session:
         self,
         cell: CellClient,
         recorder: RecorderClient,
-        keys: OperatorInput,
+        keys: Keys,
         *,
-        folder: CellFolder,
+        view: SessionView,
         options: SessionOptions,
         table: SimulatedTable | None,
     ) -> None:
         self._cell, self._recorder, self._keys = cell, recorder, keys
-        self._folder, self._options, self._table = folder, options, table
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._view, self._options, self._table = view, options, table
+        self._attended = options.attended or table is None
         self._number = self._kept = 0
         self._last: RecordEpisode.Result | None = None
         self._stopped = False
-        self._voice: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
         """Until enough attempts are kept or the operator stops. DeviceError when recorder or terminal is gone."""
@@ -88,6 +94,7 @@ class Session:
         while not self._stopped and self._kept < options.count:
             if self._prepare():
                 self._attempt()
+        self._view.moment(Moment.ENDED)
         self._tell("session ended" if self._stopped else f"done: {self._kept} attempts are kept")
 
     # --- between attempts ---------------------------------------------------------------------------------------
@@ -111,24 +118,29 @@ class Session:
             return False
         if status.mode == SafetyStatus.MAINTENANCE and not self._confirm("→ make the arm ready"):
             return False
+        self._view.moment(Moment.BUSY)
         self._tell("going home")
         if status.mode != SafetyStatus.READY:
-            self._cell.recover("terminal")
+            self._cell.recover(self._keys.origin)
         self._cell.go_home()
         return True
 
     def _lay_out(self) -> bool:
-        if self._table is not None:
-            self._tell(f"towel laid out: {self._table.reset()}")
-            return not self._stopped
-        return self._confirm("lay out the towel; → record")
+        if self._table is None:
+            return self._confirm("lay out the towel; → record")
+        laid_out = f"towel laid out: {self._table.reset()}"
+        if self._attended:
+            return self._confirm(f"{laid_out}; → record")
+        self._tell(laid_out)
+        return not self._stopped
 
     def _confirm(self, text: str) -> bool:
-        """Wait for →; meanwhile u and ← decide about the attempt before. In simulation nobody is waited for."""
+        """Wait for →; meanwhile u and ← decide about the attempt before. Where nobody attends, nobody is waited for."""
+        self._view.moment(Moment.ASKING)
         self._cue(text)
         while not self._stopped:
             key = self._keys.next(POLL_S)
-            if key == KEEP or (key is None and self._table is not None):
+            if key == KEEP or (key is None and not self._attended):
                 return True
             self._decide_again(key)
         return False
@@ -161,12 +173,13 @@ class Session:
             key = None if refusal else self._demonstrate()
         finally:  # interrupted at any point: what had begun is finished
             self._keys.driving = False
+            self._view.moment(Moment.JUDGING)
             result = self._recorder.stop()
         if refusal is not None or result is None:
             self._not_recorded(refusal)
             return
         self._release()
-        self._show(result)
+        self._view.judged(result)
         self._conclude(result, key)
 
     def _start(self, goal: RecordEpisode.Goal) -> DeviceError | None:
@@ -179,9 +192,14 @@ class Session:
 
     def _demonstrate(self) -> str | None:
         self._number += 1
+        self._view.moment(Moment.RECORDING)
         self._cue(f"attempt {self._number}: recording")
         if self._options.start_device:
-            self._cell.set_mode(SafetyStatus.ACTIVE, Source.TELEOP)
+            try:
+                self._cell.set_mode(SafetyStatus.ACTIVE, Source.TELEOP)
+            except (DeviceError, ModeError) as error:  # held in this very moment
+                self._tell(f"nobody moves the arm: {error}")
+                return DISCARD
         self._keys.driving = True
         return self._wait_for_end()
 
@@ -211,16 +229,6 @@ class Session:
         """The device gives the lease back; who still presses a dead-man loses it to the way home."""
         self._cell.wait_until(lambda: self._cell.status.mode != SafetyStatus.ACTIVE, RELEASE_S)
 
-    def _show(self, result: RecordEpisode.Result) -> None:
-        quality = result.quality or "not judged"
-        style = STYLE.get(quality, "bold")
-        counts = f"{result.frames} pictures, {result.dropped} missed"
-        self._tell(f"{result.episode}  {result.duration:.1f} s  {counts}  [{style}]{quality}[/{style}]")
-        for reason in result.reasons:
-            self._tell(f"  - {reason}")
-        if result.error_code:
-            self._tell(f"  - {result.error_msg}")
-
     def _conclude(self, result: RecordEpisode.Result, key: str | None) -> None:
         if not result.path:
             self._tell("it was not finished; `python -m vla_rft_episodes repair` recovers what was written")
@@ -229,6 +237,7 @@ class Session:
         self._last = result
         outcome = self._outcome()
         if key is None:
+            self._view.moment(Moment.DECIDING)
             self._tell(f"ended by itself ({result.termination_reason}): → keep, ← discard")
             while key not in (KEEP, DISCARD, STOP):
                 key = self._keys.next(POLL_S)
@@ -251,44 +260,13 @@ class Session:
         self._cue(f"{'kept' if label is Label.KEEP else 'discarded'} ({outcome}); u takes it back")
 
     def _report(self, path: Path) -> None:
-        """The running count, and the map of towel starts beside the collection."""
         collection = Collection(path)
         progress = collection.progress(self._options.count)
-        disk = f"{progress.disk_minutes:.0f} min of disk" if progress.disk_minutes is not None else ""
-        parts = [
-            f"kept {progress.kept} of {progress.goal} ({progress.successes} successes)",
-            f"{progress.discarded} discarded",
-            f"{progress.unlabelled} undecided",
-            f"{progress.per_hour:.0f} per hour" if progress.per_hour is not None else "",
-            disk,
-            f"map {self._draw_map(collection)}",
-        ]
         self._kept = progress.kept
-        self._tell(" · ".join(part for part in parts if part))
-
-    def _draw_map(self, collection: Collection) -> Path:
-        from vla_rft_episodes import coverage  # matplotlib takes a second: not while somebody waits for the first cue
-
-        low, high = self._folder.safety.workspace_low, self._folder.safety.workspace_high
-        region = coverage.Region((low[0], low[1]), (high[0], high[1]), COVERAGE_CELL_M)
-        target = collection.path.with_name(f"{collection.path.name}-coverage.png")
-        target.write_bytes(
-            coverage.draw(coverage.starts(collection), region, title=f"Towel starts: {self._options.task}")
-        )
-        return target
-
-    # --- to the operator ----------------------------------------------------------------------------------------
+        self._view.counted(collection, progress)
 
     def _tell(self, text: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')}  {text}")
+        self._view.tell(text)
 
     def _cue(self, text: str) -> None:
-        """Said and heard: the operator looks at the arm."""
-        self._console.bell()
-        self._tell(text)
-        if self._options.say:
-            if self._voice is not None:
-                self._voice.kill()  # what it still says is past
-                self._voice.wait()
-            words = [*self._options.say, text]
-            self._voice = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._view.cue(text)

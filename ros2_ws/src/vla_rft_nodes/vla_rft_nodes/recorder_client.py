@@ -16,7 +16,7 @@ from vla_rft_core.errors import DeviceError
 from vla_rft_interfaces.action import RecordEpisode
 from vla_rft_interfaces.srv import LabelEpisode
 from vla_rft_nodes import topics
-from vla_rft_nodes.services import answer
+from vla_rft_nodes.services import answer, on_executor
 
 ANSWER_S = 10.0
 FINISH_S = 30.0
@@ -31,6 +31,7 @@ class RecorderClient:
     """One attempt at a time."""
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         self._action = ActionClient(node, RecordEpisode, topics.RECORD_EPISODE)
         self._labels = node.create_client(LabelEpisode, topics.LABEL_EPISODE)
         self._cancel = node.create_client(CancelGoal, f"{topics.RECORD_EPISODE}/_action/cancel_goal")
@@ -60,7 +61,7 @@ class RecorderClient:
             raise DeviceError("recorder_node does not answer: is it running?")
         self._goal = self._feedback = self._result = None
         self._asked = True
-        self._action.send_goal_async(request, feedback_callback=self._on_feedback).add_done_callback(self._on_answer)
+        on_executor(self._node, lambda: self._send(request))
         with self._changed:
             self._changed.wait_for(lambda: self._goal and (self._feedback or self._result), ANSWER_S)
         if self._result is not None:
@@ -98,6 +99,10 @@ class RecorderClient:
     def undo(self, *, by: str) -> LabelEpisode.Response:
         """Take back the last decision."""
         return self.label("", LabelEpisode.Request.UNDO, outcome="", by=by)
+
+    def _send(self, request: RecordEpisode.Goal) -> None:
+        future = self._action.send_goal_async(request, feedback_callback=self._on_feedback)
+        future.add_done_callback(self._on_answer)
 
     def _call(self, client: Any, request: Any) -> Any:
         if not client.wait_for_service(ANSWER_S):

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -106,6 +107,15 @@ def prepare_environment() -> None:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
+def _ending() -> bool:
+    """The process was told to end; the context's shutdown follows the signal by a moment."""
+    for _ in range(10):
+        if not rclpy.ok():
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def run(make: Callable[[], ShellNode], *, threads: int = 1, urgent: bool = False) -> None:
     """Make the node, spin it until it is told to end or fails, and exit: 0, or 1 with one sentence on failure.
 
@@ -129,8 +139,8 @@ def run(make: Callable[[], ShellNode], *, threads: int = 1, urgent: bool = False
         pass
     except (ValueError, VlaRftError) as error:
         failure = error
-    except RCLError:
-        if rclpy.ok():  # otherwise the process was told to end while the node was being made
+    except RuntimeError:  # RCLError among them
+        if not _ending():  # otherwise the process was told to end while a node was being made, or a message taken
             raise
     finally:
         if node is not None:
