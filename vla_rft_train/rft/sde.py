@@ -38,6 +38,22 @@ class OverSteps(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChainConfig:
+    """How the chain is played."""
+
+    num_steps: int = 10
+    """K."""
+    over_steps: OverSteps = OverSteps.MEAN
+    shared_noise: bool = False
+    """All rollouts of a start state begin at one x_0: what that does to the reward is no rollout's merit, and Eq. 12
+    takes it out. Off: every rollout begins at its own (Algorithm 1)."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"chain: num_steps must be at least 1, got {self.num_steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SigmaConfig:
     """Bounds of the noise per step, in normalised actions; over K steps without contraction it grows by sqrt(K)."""
 
