@@ -71,14 +71,17 @@ class StochasticPolicy(nn.Module):
 
     def parts(self, context: Tensor, state: Tensor, times: int) -> tuple[sde.Velocity, sde.Deviation]:
         """v_θ and σ_ψ of S start states, each `times` times in a row."""
-        context, state = (x.repeat_interleave(times, dim=0) for x in (context, state))
+        contexts, states = (x.repeat_interleave(times, dim=0) for x in (context, state))
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.policy.velocity(x_t, t, context, state)
+            return self.policy.velocity(x_t, t, contexts, states)
 
         def sigma(x_t: Tensor, t: Tensor) -> Tensor:
-            deviation: Tensor = self.sigma(x_t, t, context, state)
-            return deviation
+            if self.sigma.config.sees_actions:
+                deviation: Tensor = self.sigma(x_t, t, contexts, states)
+                return deviation
+            of_group: Tensor = self.sigma(x_t[::times], t[::times], context, state)  # the same for its whole group
+            return of_group.repeat_interleave(times, dim=0)
 
         return velocity, sigma
 
