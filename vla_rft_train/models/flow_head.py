@@ -1,5 +1,8 @@
 """Flow heads: what predicts the velocity v_t of an action chunk from a context. Noise and action are [B, T, A].
 
+Time, context and state come with a row per chunk, or with one per group of B / G chunks that stand one after the other
+(fine-tuning's rollouts of one start state): what depends on them alone is then computed once per group.
+
 `DitHead` is the paper's: a transformer over the chunk's time steps, adaLN from time, state and pooled context, and
 cross-attention to the context's tokens in every block. `MlpHead` is the small one of the `sim` preset.
 """
@@ -107,13 +110,16 @@ class DitBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, condition: Tensor, context: Tensor) -> Tensor:
-        """x [B, T, W], condition [B, W], context [B, N, W] -> [B, T, W]."""
+        """x [B, T, W], condition [G, W], context [G, N, W] -> [B, T, W]."""
+        groups, times = len(condition), len(x) // len(condition)
         shift_s, scale_s, gate_s, shift_c, scale_c, gate_c, shift_f, scale_f, gate_f = (
-            part[:, None] for part in self.modulation(condition)
+            part.repeat_interleave(times, dim=0)[:, None] for part in self.modulation(condition)
         )
         normed = _modulated(x, shift_s, scale_s)
         x = x + gate_s * self.self_attention(normed, normed)
-        x = x + gate_c * self.cross_attention(_modulated(x, shift_c, scale_c), context)
+        # Queries do not see one another: those of a group may stand side by side and share its keys.
+        queries = _modulated(x, shift_c, scale_c).reshape(groups, -1, x.shape[-1])
+        x = x + gate_c * self.cross_attention(queries, context).reshape(x.shape)
         mixed: Tensor = x + gate_f * self.feed_forward(_modulated(x, shift_f, scale_f))
         return mixed
 
@@ -140,13 +146,14 @@ class DitHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
-        """x_t [B, T, A], t [B], context [B, L, N, C], state [B, S] -> v_t [B, T, A]."""
+        """x_t [B, T, A], t [G], context [G, L, N, C], state [G, S] -> v_t [B, T, A]."""
         layers = self.context_in(context)
         condition = self.time_in(t) + self.state_in(state) + layers.mean(dim=(1, 2))
         x = self.actions_in(x_t) + self.position
         for i, block in enumerate(self.blocks):
             x = block(x, condition, layers[:, i * layers.shape[1] // len(self.blocks)])
-        shift, scale, gate = (part[:, None] for part in self.out_modulation(condition))
+        times = len(x) // len(condition)
+        shift, scale, gate = (part.repeat_interleave(times, dim=0)[:, None] for part in self.out_modulation(condition))
         v_t: Tensor = self.out(_modulated(x, shift, scale) * (1.0 + gate))
         return v_t
 
@@ -160,7 +167,7 @@ class MlpBlock(nn.Module):
         self.net = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x and condition [B, W] -> [B, W]."""
+        """x [G, n, W], condition [G, 1, W] -> [G, n, W]."""
         shift, scale, gate = self.modulation(condition)
         mixed: Tensor = x + gate * self.net(_modulated(x, shift, scale))
         return mixed
@@ -182,9 +189,9 @@ class MlpHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
-        """x_t [B, T, A], t [B], context [B, C], state [B, S] -> v_t [B, T, A]."""
-        condition = self.condition_in(torch.cat([context, state], dim=-1)) + self.time_in(t)
-        x = self.actions_in(x_t.flatten(1))
+        """x_t [B, T, A], t [G], context [G, C], state [G, S] -> v_t [B, T, A]."""
+        condition = (self.condition_in(torch.cat([context, state], dim=-1)) + self.time_in(t))[:, None]
+        x = self.actions_in(x_t.flatten(1)).reshape(len(condition), -1, condition.shape[-1])
         for block in self.blocks:
             x = block(x, condition)
         shift, scale, gate = self.out_modulation(condition)

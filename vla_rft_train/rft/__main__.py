@@ -6,6 +6,7 @@ A reward that imagines also wants --world-model and --tokenizer. RUN/index.html 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -15,10 +16,10 @@ from vla_rft_train.loop import parallel
 from vla_rft_train.models.perceptual import Perceptual
 from vla_rft_train.rft import page
 from vla_rft_train.rft.imagine import Imagination
-from vla_rft_train.rft.presets import RftRun, rft_run
+from vla_rft_train.rft.presets import RftRun, StartConfig, rft_run
 from vla_rft_train.rft.rewards import Reward, Term
 from vla_rft_train.rft.stage import RftStage
-from vla_rft_train.rft.start_states import prepare_starts
+from vla_rft_train.rft.start_states import PreparedStarts, prepare_starts
 from vla_rft_train.rft.trainer import RftTrainer
 
 
@@ -45,22 +46,36 @@ def make_stage(config: RftRun, device: torch.device) -> RftStage:
     policy.model.to(device)
     facts = {"git": command.git_revision(), "parent": policy.digest, "policy": policy.config.kind}
     facts |= {"horizon": policy.model.shapes.horizon}
-    imagination, world_model, size = None, None, 0
+    imagination = None
     if config.reward.imagines:
         tokenizer = released.load_tokenizer(Path(config.tokenizer))
         world_model = released.load_world_model(Path(config.world_model), tokenizer)
         imagination = Imagination(
             world_model, tokenizer, policy_actions=policy.stats["action"], config=config.rollout, device=device
         )
-        size = tokenizer.model.config.image_size
         facts |= {"tokenizer": tokenizer.digest, "world_model": world_model.digest}
-    starts = prepare_starts(config.data, policy, world_model, size=size)
+    folders = (
+        (config.policy, config.world_model, config.tokenizer) if config.reward.imagines else (config.policy, "", "")
+    )
+    starts = _starts(config.data, *folders)
     perceptual = Perceptual(config.perceptual).to(device) if config.reward.compares_pictures else None
     reward = Reward(config.reward, perceptual=perceptual, extra=_extra(config))
     command.announce(
         "fine-tuning", policy.model.head, f"{len(starts.train)} start states, {config.group} rollouts of each"
     )
     return RftStage(config, policy, imagination, reward, starts, dict(starts.facts) | facts)
+
+
+@lru_cache(maxsize=2)
+def _starts(data: StartConfig, policy: str, world_model: str, tokenizer: str) -> PreparedStarts:
+    """The start states, which many fine-tunings of one process may share: their pictures are decoded once."""
+    seen = released.load_policy(Path(policy))
+    if not world_model:
+        return prepare_starts(data, seen, None, size=0)
+    coded = released.load_tokenizer(Path(tokenizer))
+    return prepare_starts(
+        data, seen, released.load_world_model(Path(world_model), coded), size=coded.model.config.image_size
+    )
 
 
 def _extra(config: RftRun) -> Mapping[str, tuple[float, Term]]:

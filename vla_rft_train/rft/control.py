@@ -1,4 +1,4 @@
-"""`python -m vla_rft_train.rft.control PRESET --out DIR --policy WEAK --data.dataset DIR`: does the optimiser work at all?
+"""`python -m vla_rft_train.rft.control PRESET --out DIR --policy WEAK --data.dataset DIR`: does GRPO learn at all?
 
 From a policy whose supervised training was stopped early, GRPO with R1, whose optimum is known, must lower the error of
 held-out actions by a fifth and raise the success in the cell, for every seed. Nothing but the reward teaches: no flow
@@ -44,9 +44,7 @@ def verdict(rows: Sequence[Row]) -> tuple[bool, str]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What studies of fine-tunings have in common."""
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default 0 1 2)")
-    parser.add_argument(
-        "--trials", type=int, default=20, help="placements per policy in the cell (default 20; 0 = none)"
-    )
+    parser.add_argument("--trials", type=int, default=20, help="in the cell, per policy (default 20; 0 = none)")
     parser.add_argument("--first-seed", type=int, default=100, help="of the placements (default 100)")
     parser.add_argument("--noise-scale", type=float, default=0.0, help="of the noise chunks start from (default 0)")
 

@@ -70,18 +70,15 @@ class StochasticPolicy(nn.Module):
         return context.to(batch["state"].dtype)
 
     def parts(self, context: Tensor, state: Tensor, times: int) -> tuple[sde.Velocity, sde.Deviation]:
-        """v_θ and σ_ψ of S start states, each `times` times in a row."""
-        contexts, states = (x.repeat_interleave(times, dim=0) for x in (context, state))
+        """v_θ and σ_ψ of `times` chunks from each of S start states, all of a group at one time t."""
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.policy.velocity(x_t, t, contexts, states)
+            return self.policy.velocity(x_t, t[::times], context, state)
 
         def sigma(x_t: Tensor, t: Tensor) -> Tensor:
-            if self.sigma.config.sees_actions:
-                deviation: Tensor = self.sigma(x_t, t, contexts, states)
-                return deviation
-            of_group: Tensor = self.sigma(x_t[::times], t[::times], context, state)  # the same for its whole group
-            return of_group.repeat_interleave(times, dim=0)
+            seen = x_t if self.sigma.config.sees_actions else x_t[::times]
+            deviation: Tensor = self.sigma(seen, t[::times], context, state)  # without x_k the same for a whole group
+            return deviation.repeat_interleave(len(x_t) // len(deviation), dim=0)
 
         return velocity, sigma
 
@@ -105,8 +102,7 @@ class StochasticPolicy(nn.Module):
         ratio = grpo.ratios(now, seen.old, config)
         policy_loss = grpo.surrogate(ratio, seen.advantages, config)
         entropy = sde.entropy(sigma, seen.chain).mean()
-        x_t, u_t = flow.interpolate(seen.flow_noise, seen.demonstrated.repeat_interleave(group, 0), seen.flow_time)
-        mse = F.mse_loss(velocity(x_t, seen.flow_time), u_t)
+        mse = self._flow_loss(seen, group) if config.mse > 0.0 else torch.zeros_like(policy_loss)
         loss = grpo.objective(policy_loss, mse, entropy, config)
         figures = {
             "policy_loss": policy_loss,
@@ -119,6 +115,14 @@ class StochasticPolicy(nn.Module):
             "kl": grpo.kl_estimate(now, seen.old),
         }
         return loss, {name: value.detach() for name, value in figures.items()}
+
+    def _flow_loss(self, seen: Experience, group: int) -> Tensor:
+        """Eq. 4 over as many noises and times as there are rollouts."""
+        context, state, actions = (
+            x.repeat_interleave(group, dim=0) for x in (seen.context, seen.state, seen.demonstrated)
+        )
+        x_t, u_t = flow.interpolate(seen.flow_noise, actions, seen.flow_time)
+        return F.mse_loss(self.policy.velocity(x_t, seen.flow_time, context, state), u_t)
 
     @torch.no_grad()
     def sigmas(self, context: Tensor, state: Tensor) -> Tensor:

@@ -122,8 +122,8 @@ def _towel() -> RftRun:
 def _sim() -> RftRun:
     """A small policy learns at rates that would destroy a large one. No perceptual net: its weights cannot be had.
 
-    Noise of the size of the policy's own error and few steps, of which the last one alone reaches the action: with the
-    paper's bounds and K = 10 the same reward taught little in the same time (docs/results).
+    The noise is no larger than what the policy gets wrong, so that a rollout can be better than its group's middle;
+    four steps cost less than ten (docs/results).
     """
     return RftRun(
         data=StartConfig(frames=8, held_out=0.1),

@@ -83,7 +83,7 @@ class SigmaNet(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
         """[B, T, A] within the bounds; log-linear in a squashed output, as in ReinFlow (arXiv 2505.22094)."""
         seen = x_t if self.config.sees_actions else torch.zeros_like(x_t)
-        place = 0.5 * (torch.tanh(self.head(seen, t, context, state).float()) + 1.0)
+        place = 0.5 * (torch.tanh(self.head(seen, t, context, state)) + 1.0)
         low, high = math.log(self.config.low), math.log(self.config.high)
         return torch.exp(low + (high - low) * place)
 

@@ -1,11 +1,12 @@
 """Fine-tunings compared: each is run, released, and judged against the policy that it began with. Resumable.
 
-OUT/<arm>/run is the training, OUT/<arm>/policy what it released, OUT/<arm>/trials.jsonl its trials in the cell, one line
-each as they end; OUT/start/ has the trials of the policy that all began with. What is there is not done again.
+OUT/<arm>/run is the training, OUT/<arm>/policy what it released, OUT/<arm>/trials.jsonl its trials in the cell, one
+line each as they end; OUT/start/ has the trials of the policy that all began with. What is there is not done again.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -133,10 +134,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def _seconds(log: Sequence[Mapping[str, float]]) -> float:
     """A resumed run's clock begins again: the sum of what each call took."""
     seconds = [line["seconds"] for line in log]
-    return seconds[-1] + sum(a for a, b in zip(seconds, seconds[1:], strict=False) if b < a)
+    return seconds[-1] + sum(a for a, b in itertools.pairwise(seconds) if b < a)
 
 
-HEAD = ("", "steps", "minutes", "reward before", "after", "error before", "after", "lowered", "mm before", "after", "success before", "after")  # fmt: skip
+HEAD = (
+    *("", "steps", "minutes", "reward before", "after", "error before", "after", "lowered", "mm before", "after"),
+    *("success before", "after"),
+)
 
 
 def cells(row: Row) -> tuple[str, ...]:
