@@ -14,7 +14,7 @@ import torch
 from vla_rft_train import command, released
 from vla_rft_train.loop import parallel
 from vla_rft_train.models.perceptual import Perceptual
-from vla_rft_train.rft import page
+from vla_rft_train.rft import outcome, page
 from vla_rft_train.rft.imagine import Imagination
 from vla_rft_train.rft.presets import RftRun, StartConfig, rft_run
 from vla_rft_train.rft.rewards import Reward, Term
@@ -59,7 +59,7 @@ def make_stage(config: RftRun, device: torch.device) -> RftStage:
     )
     starts = _starts(config.data, *folders)
     perceptual = Perceptual(config.perceptual).to(device) if config.reward.compares_pictures else None
-    reward = Reward(config.reward, perceptual=perceptual, extra=_extra(config))
+    reward = Reward(config.reward, perceptual=perceptual, extra=_extra(config, device))
     command.announce(
         "fine-tuning", policy.model.head, f"{len(starts.train)} start states, {config.group} rollouts of each"
     )
@@ -78,9 +78,11 @@ def _starts(data: StartConfig, policy: str, world_model: str, tokenizer: str) ->
     )
 
 
-def _extra(config: RftRun) -> Mapping[str, tuple[float, Term]]:
+def _extra(config: RftRun, device: torch.device) -> Mapping[str, tuple[float, Term]]:
     """Further terms of the reward."""
-    return {}
+    if not config.reward.outcome:
+        return {}
+    return {"outcome": (config.reward.outcome, outcome.load(Path(config.reward.outcome_head), device))}
 
 
 if __name__ == "__main__":
