@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from vla_rft_train.loop.config import LoopConfig
 from vla_rft_train.models.perceptual import PerceptualConfig, Weights
 from vla_rft_train.presets import choose
-from vla_rft_train.rft.grpo import GrpoConfig
+from vla_rft_train.rft.grpo import GrpoConfig, Spread
 from vla_rft_train.rft.rewards import Design, RewardConfig
 from vla_rft_train.rft.sde import ChainConfig, SigmaConfig
 from vla_rft_train.rollout import RolloutConfig
@@ -129,24 +129,25 @@ def _sim() -> RftRun:
         data=StartConfig(frames=8, held_out=0.1),
         chain=ChainConfig(num_steps=4, shared_noise=True),
         sigma=SigmaConfig(low=0.03, high=0.08),
+        grpo=GrpoConfig(spread=Spread.GROUP),
         perceptual=PerceptualConfig(weights=Weights.NONE),
         reward=RewardConfig(perceptual=0.0),
-        sigma_lr=1e-4,
+        sigma_lr=3e-4,
         loop=LoopConfig(
-            steps=200, batch=16, lr=1e-4, warmup=5, decay="cosine", log_every=1, save_every=25, sample_every=20
+            steps=200, batch=16, lr=3e-4, warmup=5, decay="cosine", log_every=1, save_every=25, sample_every=20
         ),
     )
 
 
 def control_run(name: str) -> RftRun:
-    """The preset as the R1 control wants it: nothing but the actions' reward teaches, from many start states."""
+    """The preset as the R1 control wants it: nothing but the actions' reward teaches, and from many start states."""
     run = rft_run(name)
     return replace(
         run,
         reward=replace(run.reward, design=Design.ACTION),
         grpo=replace(run.grpo, mse=0.0, entropy=0.0),
         group=min(run.group, 8),
-        loop=replace(run.loop, steps=min(run.loop.steps, 100), batch=2 * run.loop.batch, lr=1.5 * run.loop.lr),
+        loop=replace(run.loop, batch=4 * run.loop.batch),
     )
 
 
