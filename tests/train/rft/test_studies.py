@@ -12,7 +12,7 @@ import torch
 from vla_rft_train.benchmark import main as benchmark
 from vla_rft_train.closed_loop import LoopSettings
 from vla_rft_train.loop import checkpoint
-from vla_rft_train.rft import outcome
+from vla_rft_train.rft import grpo, outcome
 from vla_rft_train.rft.ablation import arms
 from vla_rft_train.rft.benchmark import SHIPPED
 from vla_rft_train.rft.control import verdict
@@ -46,7 +46,10 @@ def test_the_control_is_taught_by_actions_alone() -> None:
 
 def test_the_ablation_has_a_row_per_reward() -> None:
     run = rft_run("debug")
-    assert [arm.name for arm in arms(run)] == ["R1", "R2", "R3"]
+    supervised, *rewarded = arms(run)
+    assert [arm.name for arm in rewarded] == ["R1", "R2", "R3"] and supervised.name == "SFT"
+    made_up = grpo.advantages(torch.randn(3, 4), supervised.run.grpo)
+    assert not made_up.any() and supervised.run.grpo.mse == 1.0
     with_head = replace(run, reward=replace(run.reward, outcome_head="somewhere"))
     *_, last = arms(with_head)
     assert last.name == "R3-outcome" and last.run.reward.outcome == 1.0
