@@ -83,6 +83,9 @@ def rft(arguments: argparse.Namespace) -> dict[str, Any]:
         "seconds": ours.seconds,
         "reference_seconds": theirs.seconds,
         "ratio": theirs.seconds / ours.seconds,
+        "processor_seconds": ours.processor_seconds,
+        "reference_processor_seconds": theirs.processor_seconds,
+        "processor_ratio": theirs.processor_seconds / ours.processor_seconds,
         **parts,
         "peak_memory_mb": ours.peak_mb,
         "reference_peak_memory_mb": theirs.peak_mb,
@@ -128,6 +131,8 @@ class Measured:
 
     device: torch.device
     seconds: float = float("inf")
+    processor_seconds: float = float("inf")
+    """What other work on the machine does not spoil."""
     peak_mb: float = 0.0
     """Of the GPU, or resident in this process: with everything that lies there anyway."""
 
@@ -137,13 +142,14 @@ class Measured:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         watch = _ResidentPeak()
-        began = time.perf_counter()
+        began, processor_began = time.perf_counter(), time.process_time()
         with watch:
             yield
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         if counts:
             self.seconds = min(self.seconds, time.perf_counter() - began)
+            self.processor_seconds = min(self.processor_seconds, time.process_time() - processor_began)
         peak = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else watch.peak
         self.peak_mb = max(self.peak_mb, peak / 1e6)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,3 +258,19 @@ class TestRefused:
         run = config(made, perceptual=rft_run("towel").perceptual)
         with pytest.raises(ValueError, match="LPIPS needs the published weights"):
             make_stage(replace(run, reward=replace(run.reward, perceptual=1.0)), CPU)
+
+
+def test_the_command_fine_tunes_and_refuses_in_one_sentence(made, tmp_path: Path) -> None:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        module = [sys.executable, "-m", "vla_rft_train.rft", "debug", "--out", str(tmp_path / "run")]
+        names = [f"--{n.replace('_', '-')}={SHIPPED / n}" for n in ("policy", "world_model", "tokenizer")]
+        return subprocess.run([*module, *names, *arguments], capture_output=True, text=True, timeout=600)
+
+    done = command(f"--data.dataset={made.dataset}", "--reward.design=MODEL", "--grpo.spread=GROUP")
+    assert done.returncode == 0, done.stderr[-2000:]
+    page, last = done.stdout.splitlines()[-2:]
+    assert Path(page).is_file() and checkpoint.load(Path(last))[0].step == 2
+    refused = command("--data.dataset=nowhere")
+    assert (
+        refused.returncode == 1 and "nowhere" in refused.stderr.splitlines()[-1] and "Traceback" not in refused.stderr
+    )
