@@ -12,6 +12,7 @@ OUT ?= runs/demos
 DATASET ?= runs/dataset
 PRESET ?= sim
 STAGE := runs/stage_one
+FROM ?= $(if $(wildcard $(STAGE)/policy/manifest.json),$(STAGE),vla_rft_train/checkpoints/sim)
 PROTOCOL ?= launch/protocols/grasp_noise.yaml
 CHECKPOINT ?= vla_rft_train/checkpoints/sim/policy
 BUNDLE ?= runs/bundles/sim
@@ -28,8 +29,9 @@ EXTRAS := sim,robot,train,deploy,calibration,console,dev
 LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for p in \
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
 
-.PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy bundle test test-slow test-gpu
-.PHONY: console-walk kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark lock docs clean
+.PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy rft rft-control bundle
+.PHONY: test test-slow test-gpu console-walk kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark
+.PHONY: lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -83,6 +85,19 @@ policy: setup-train ## the flow-matching policy and its closed-loop table, from 
 	  --data.dataset $(DATASET) --data.keypoints $(STAGE)/keypoints.npz \
 	  && $(PY) -m vla_rft_train.release $(STAGE)/training/policy $(STAGE)/policy --half; }
 	@$(PY) -m vla_rft_train.evaluate policy $(STAGE)/policy --dataset $(DATASET) --out $(STAGE)/policy-evaluation
+
+rft: setup-train ## fine-tune the policy inside the world model, with its page [FROM=folder of the three checkpoints] [DATASET=runs/dataset]
+	@$(PY) -m vla_rft_train.rft $(PRESET) --out runs/rft/training --policy $(FROM)/policy --world-model $(FROM)/world_model \
+	  --tokenizer $(FROM)/tokenizer --data.dataset $(DATASET)
+	@test -d runs/rft/policy || $(PY) -m vla_rft_train.release runs/rft/training runs/rft/policy --half
+
+# A policy whose supervised training stops after 1500 steps, before it is good.
+rft-control: setup-train ## does GRPO learn at all? From a weak policy, with the one reward whose optimum is known [DATASET=runs/dataset]
+	@test -f $(STAGE)/keypoints.npz || { mkdir -p $(STAGE) && $(PY) -m vla_rft_sim.keypoints $(OUT) $(DATASET) --out $(STAGE)/keypoints.npz; }
+	@test -d runs/rft/weak || { $(PY) -m vla_rft_train.train_policy sim --out runs/rft/weak-training --data.dataset $(DATASET) \
+	  --data.keypoints $(STAGE)/keypoints.npz --data.held-out 0.1 --loop.steps 1500 --loop.decay constant \
+	  && $(PY) -m vla_rft_train.release runs/rft/weak-training runs/rft/weak; }
+	@$(PY) -m vla_rft_train.rft.control sim --out runs/rft/control --policy runs/rft/weak --data.dataset $(DATASET)
 
 bundle: setup-train ## a checkpoint as a verified bundle [CHECKPOINT=the shipped one] [BUNDLE=runs/bundles/sim] [NOISE=0]
 	@test -d $(BUNDLE) || $(PY) -m deploy.export $(CHECKPOINT) $(BUNDLE) --noise-scale $(NOISE) --cell vla_rft_sim.cell:towel_cell

@@ -1,6 +1,7 @@
 """`python -m vla_rft_train.benchmark <what> --json`: how fast, as a ratio to a reference measured in the same run.
 
 rollout: the rollout engine against Hugging Face's `generate` called per frame, same weights and start states.
+rft:     a step of fine-tuning against the straightforward schedule, same weights (`rft/benchmark.py`).
 loader:  random-access training samples of a dataset, to put beside LeRobot's own loader (`make loader-benchmark`).
 """
 
@@ -26,6 +27,7 @@ from vla_rft_train.generate_per_frame import generate_per_frame
 from vla_rft_train.models.layout import TokenLayout
 from vla_rft_train.models.world_model import WorldModel
 from vla_rft_train.presets import NAMES, tokenizer_run, world_model_run
+from vla_rft_train.rft.benchmark import rft
 from vla_rft_train.rollout import RolloutEngine
 
 STATES, GROUP, FRAMES = 16, 16, 8
@@ -170,13 +172,13 @@ def loader(arguments: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Print one JSON line (or a line per figure); exit code 1 for a mistake, in one sentence."""
     parser = argparse.ArgumentParser(prog="python -m vla_rft_train.benchmark", description=__doc__)
-    parser.add_argument("what", choices=("rollout", "loader"))
+    parser.add_argument("what", choices=("rollout", "rft", "loader"))
     parser.add_argument("--preset", default="sim", choices=NAMES)
     parser.add_argument("--states", type=int, default=STATES)
     parser.add_argument("--group", type=int, default=GROUP)
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--repeats", type=int, default=3, help="runs of the engine; the fastest counts")
-    parser.add_argument("--dataset", type=Path, help="loader: a dataset of ours")
+    parser.add_argument("--dataset", type=Path, help="loader, rft: a dataset of ours")
     parser.add_argument("--samples", type=int, default=500, help="loader: how many")
     parser.add_argument("--size", type=int, default=224, help="loader: side of the square frames")
     parser.add_argument("--seed", type=int, default=0)
@@ -185,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.what == "loader" and given.dataset is None:
             raise ValueError("loader: name the --dataset")
-        figures = {"rollout": rollout, "loader": loader}[given.what](given)
+        figures = {"rollout": rollout, "rft": rft, "loader": loader}[given.what](given)
     except (ValueError, VlaRftError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1

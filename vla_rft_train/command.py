@@ -26,15 +26,31 @@ def run(preset_of: Callable[[str], T], train: Callable[[T, Path], Path], descrip
 
     `PRESET --help` shows every field with its value in that preset.
     """
+
+    def train_and_print(config: T, known: argparse.Namespace) -> int:
+        print(train(config, known.out))
+        return 0
+
+    study(preset_of, train_and_print, lambda parser: None, description)
+
+
+def study(
+    preset_of: Callable[[str], T],
+    work: Callable[[T, argparse.Namespace], int],
+    add_options: Callable[[argparse.ArgumentParser], None],
+    description: str,
+) -> None:
+    """Entry point of what takes a preset and options of its own beside the preset's fields; exits with work's code."""
     keep_memory()
     parser = argparse.ArgumentParser(description=description, add_help=False, epilog="PRESET --help lists all options")
     parser.add_argument("preset", choices=NAMES)
     parser.add_argument("--out", type=Path, required=not {"-h", "--help"} & set(sys.argv), help="run folder")
+    add_options(parser)
     known, overrides = parser.parse_known_args()
     try:
         preset = preset_of(known.preset)
         config = tyro.cli(type(preset), default=preset, args=overrides, description=description)
-        print(train(config, known.out))
+        sys.exit(work(config, known))
     except (ValueError, VlaRftError) as error:
         _refuse(str(error))
     except (MemoryError, RuntimeError) as error:

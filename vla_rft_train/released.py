@@ -58,9 +58,9 @@ def load_world_model(
 
 
 def load_policy(folder: Path) -> Released[Policy, PolicyRun]:
-    """The policy of a checkpoint; ManifestError or ValueError in one sentence when it is none or damaged."""
+    """The policy of a checkpoint, fine-tuned or not; ManifestError or ValueError in one sentence when it is none."""
     facts = manifest.read_manifest(folder, kind=checkpoint.KIND).metadata
-    config: PolicyRun = _config(folder, RUNS.get(facts.get("policy", ""), ConvRun), "policy")
+    config: PolicyRun = _config(folder, RUNS.get(facts.get("policy", ""), ConvRun), "policy", "rft")
     stats = normalize.load(folder)
     model = make_policy(config.policy, shapes_of(facts["horizon"], stats))
     return _released(folder, model, config, prefix="policy.")
@@ -79,10 +79,11 @@ def layout_of(config: WorldModelRun, tokenizer: TokenizerConfig, stats: Mapping[
     )
 
 
-def _config(folder: Path, kind: type[C], stage: str) -> C:
+def _config(folder: Path, kind: type[C], *stages: str) -> C:
     found = manifest.read_manifest(folder, kind=checkpoint.KIND)
-    if found.metadata.get("stage") != stage:
-        raise ValueError(f"{folder}: is a checkpoint of stage {found.metadata.get('stage')!r}, expected {stage!r}")
+    if found.metadata.get("stage") not in stages:
+        expected = " or ".join(repr(stage) for stage in stages)
+        raise ValueError(f"{folder}: is a checkpoint of stage {found.metadata.get('stage')!r}, expected {expected}")
     return core_config.load(kind, folder / "config.yaml")
 
 

@@ -42,6 +42,7 @@ class PolicyWindows(Dataset[dict[str, Tensor]]):
             if stats[name].names != tuple(names):
                 raise ValueError(f"norm_stats of {name} are for {stats[name].names}, the data has {tuple(names)}")
         self._clips, self._horizon, self._delays = clips, horizon, max_delay
+        self.action_names = clips.action_names
         every = range(len(clips))
         self._states = [stats["state"].normalize(torch.from_numpy(np.array(clips.states(c)))) for c in every]
         self._actions = [stats["action"].normalize(torch.from_numpy(np.array(clips.actions(c)))) for c in every]
@@ -62,13 +63,18 @@ class PolicyWindows(Dataset[dict[str, Tensor]]):
         """(clip, row) of window `index`."""
         return self._places[index]
 
+    def actions(self, index: int) -> Tensor:
+        """float32 normalised [T, action_dim] of window `index`, with nothing decoded."""
+        clip, row = self._places[index]
+        return self._actions[clip][row : row + self._horizon]
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         clip, row = self._places[index]
         rows = [max(0, row - delay) for delay in range(self._delays + 1)]
         item = {
             "images": self._frames[clip][rows] if self._frames is not None else self._decode(clip, rows),
             "states": self._states[clip][rows],
-            "actions": self._actions[clip][row : row + self._horizon],
+            "actions": self.actions(index),
             "prompt_tokens": self._tokens[clip],
         }
         if self._keypoints is not None:

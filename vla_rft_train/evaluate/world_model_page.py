@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vla_rft_train.html_page import figure, save, table
 from vla_rft_train.pictures import save_rows
 
 matplotlib.use("Agg")
@@ -19,13 +19,6 @@ matplotlib.use("Agg")
 PAPER = "paper, Table 1 (LIBERO, 256×256): MSE 0.0039, PSNR 25.23 dB, SSIM 0.906, LPIPS 0.059"
 ROWS_SHOWN = 6
 CASES_SHOWN = 8
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .3rem .8rem; text-align: right }
-th:first-child, td:first-child { text-align: left } thead th { border-bottom: 2px solid #1b1f24 }
-tbody tr:nth-child(odd) { background: #f2f4f7 } img { max-width: 100% } figcaption { color: #555 }
-"""
 
 
 def write(
@@ -44,24 +37,21 @@ def write(
         "<h1>World model</h1>",
         f"<p>{facts['windows']} windows of {facts['episodes']} held-out episodes, {facts['resolution']}×"
         f"{facts['resolution']} pixels, a frame every {facts['frame_period_s']:.1f} s. {PAPER}.</p>",
-        _table(QUALITY_HEAD, quality_rows(facts)),
+        table(QUALITY_HEAD, quality_rows(facts)),
         f"<p>Action gap at the last frame (true − shuffled actions): <b>{facts['action_gap_db']:.1f} dB</b>.</p>",
-        _figure("psnr.png", "PSNR over the predicted frames, all pixels and moving pixels."),
-        _figure("rollouts.png", "Each pair of rows: what happened, and below it what the world model imagined."),
+        figure("psnr.png", "PSNR over the predicted frames, all pixels and moving pixels."),
+        figure("rollouts.png", "Each pair of rows: what happened, and below it what the world model imagined."),
     ]
     if failures is not None:
         _failures(failures, out / "failures.png")
         parts += [
             "<h2>Failing actions</h2>",
             f"<p>{failing_text(facts)}</p>",
-            _table(("", "closer to the failure", "cases"), failing_rows(facts)),
-            _figure("failures.png", "Columns: start, the failure that happened, the imagined end, the success beside."),
+            table(("", "closer to the failure", "cases"), failing_rows(facts)),
+            figure("failures.png", "Columns: start, the failure that happened, the imagined end, the success beside."),
         ]
     parts.append(f"<p>world model {facts['world_model']}<br>tokenizer {facts['tokenizer']}<br>seed {facts['seed']}</p>")
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>World model</title><style>{STYLE}</style>'
-    target = out / "index.html"
-    target.write_text(page + "\n".join(parts) + "\n", encoding="utf-8")
-    return target
+    return save(out / "index.html", "World model", parts)
 
 
 QUALITY_HEAD = ("", "MSE", "PSNR", "SSIM", "perceptual", "PSNR, last frame", "moving", "moving, last frame")
@@ -113,23 +103,10 @@ def as_text(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(v)}</{tag}>" for v in values) + "</tr>"
-
-    body = "".join(cells("td", row) for row in rows)
-    return f"<table><thead>{cells('th', head)}</thead><tbody>{body}</tbody></table>"
-
-
-def _figure(name: str, caption: str) -> str:
-    text = html.escape(caption)
-    return f'<figure><img src="{name}" alt="{text}"><figcaption>{text}</figcaption></figure>'
-
-
 def _curves(facts: Mapping[str, Any], path: Path) -> None:
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    drawn = Figure(figsize=(10, 3.6), layout="constrained")
     for axes, key, title in zip(
-        figure.subplots(1, 2, sharey=True),
+        drawn.subplots(1, 2, sharey=True),
         ("psnr_by_frame", "psnr_moving_by_frame"),
         ("all pixels", "moving pixels"),
         strict=True,
@@ -139,7 +116,7 @@ def _curves(facts: Mapping[str, Any], path: Path) -> None:
         axes.set(title=title, xlabel="predicted frame", ylabel="PSNR [dB]")
         axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    drawn.savefig(path, dpi=120)
 
 
 def _side_by_side(frames: Tensor, made: Mapping[str, Tensor], moving: Tensor, path: Path) -> None:

@@ -64,10 +64,7 @@ class Trainer:
             parallel.recompute_blocks(stage.model)
         self.model = parallel.spread(stage.model, self.world, config.parallel)
         self._call = torch.compile(self.model) if config.compile else self.model
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=_can_fuse(trained)
-        )
+        self.optimizer = self._make_optimizer()
         self.step = 0
         self._ema = {n: p.detach().clone() for n, p in self.model.named_parameters()} if config.ema else None
         self._stop = False
@@ -84,6 +81,7 @@ class Trainer:
             stack.callback(self._listen())
             progress = stack.enter_context(Progress(self.stage.name, self.run, config, shown=self.world.first))
             progress.start(self.step)
+            self._begin(progress)
             while self.step < config.steps and not self._stopped():
                 loss, norm, batch = self._one_step(batches)
                 self.step += 1
@@ -97,20 +95,34 @@ class Trainer:
                     self.save()
         return self.save()
 
+    # --- what another loop may do differently -----------------------------------------------------------------
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        config, trained = self.config, [p for p in self.model.parameters() if p.requires_grad]
+        return torch.optim.AdamW(
+            trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=_can_fuse(trained)
+        )
+
+    def _set_rates(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr_at(self.step)
+
+    def _begin(self, progress: Progress) -> None:
+        """Before the first step of this call."""
+
     # --- a step -----------------------------------------------------------------------------------------------
 
     def _one_step(self, batches: Any) -> tuple[float, float, Mapping[str, Tensor]]:
         config = self.config
         torch.manual_seed(hash((config.seed, self.step, self.world.rank)) % 2**63)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.lr_at(self.step)
+        self._set_rates()
         self.model.train()
         total = torch.zeros((), device=self.world.device)
         batch: Mapping[str, Tensor] = {}
         for micro in range(config.accumulate):
             batch = {k: v.to(self.world.device, non_blocking=True) for k, v in next(batches).items()}
             batch[STEP] = torch.tensor(self.step, device=self.world.device)
-            with parallel.without_sync(self.model, micro + 1 < config.accumulate), self._precision():
+            with self._unsynced(micro + 1 < config.accumulate), self._precision():
                 loss = self._call(batch)
                 (loss / config.accumulate).backward()
             total += loss.detach() / config.accumulate
@@ -123,6 +135,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self._average()
         return float(mean), float(norm), batch
+
+    def _unsynced(self, wanted: bool) -> Any:
+        return parallel.without_sync(self.model, wanted)
 
     def _precision(self) -> Any:
         if self.config.autocast and self.world.device.type == "cuda":

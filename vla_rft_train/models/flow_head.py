@@ -1,5 +1,8 @@
 """Flow heads: what predicts the velocity v_t of an action chunk from a context. Noise and action are [B, T, A].
 
+Time, context and state come with a row per chunk, or with one per group of B / G chunks that stand one after the other
+(fine-tuning's rollouts of one start state): what depends on them alone is then computed once per group.
+
 `DitHead` is the paper's: a transformer over the chunk's time steps, adaLN from time, state and pooled context, and
 cross-attention to the context's tokens in every block. `MlpHead` is the small one of the `sim` preset.
 """
@@ -120,14 +123,17 @@ class DitBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, condition: Tensor, context: Tensor | KeysValues) -> Tensor:
-        """x [B, T, W], condition [B, W], context [B, N, W] or its keys and values computed before -> [B, T, W]."""
+        """x [B, T, W], condition [G, W], context [G, N, W] or its keys and values computed before -> [B, T, W]."""
         seen = context if isinstance(context, tuple) else self.cross_attention.keys_values(context)
+        groups, times = len(condition), len(x) // len(condition)
         shift_s, scale_s, gate_s, shift_c, scale_c, gate_c, shift_f, scale_f, gate_f = (
-            part[:, None] for part in self.modulation(condition)
+            part.repeat_interleave(times, dim=0)[:, None] for part in self.modulation(condition)
         )
         normed = _modulated(x, shift_s, scale_s)
         x = x + gate_s * self.self_attention(normed, normed)
-        x = x + gate_c * self.cross_attention.attend(_modulated(x, shift_c, scale_c), seen)
+        # Queries do not see one another: those of a group may stand side by side and share its keys.
+        queries = _modulated(x, shift_c, scale_c).reshape(groups, -1, x.shape[-1])
+        x = x + gate_c * self.cross_attention.attend(queries, seen).reshape(x.shape)
         mixed: Tensor = x + gate_f * self.feed_forward(_modulated(x, shift_f, scale_f))
         return mixed
 
@@ -154,7 +160,7 @@ class DitHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
-        """x_t [B, T, A], t [B], context [B, L, N, C], state [B, S] -> v_t [B, T, A]."""
+        """x_t [B, T, A], t [G], context [G, L, N, C], state [G, S] -> v_t [B, T, A]."""
         layers, known = self._known(context, state)
         return self._velocity(x_t, t, known, self._layer_of_each_block(layers))
 
@@ -166,7 +172,7 @@ class DitHead(nn.Module):
         return lambda x_t, t: self._velocity(x_t, t, known, seen)
 
     def _known(self, context: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(the context's layers [B, L, N, W], what state and context add to the condition [B, W])."""
+        """(the context's layers [G, L, N, W], what state and context add to the condition [G, W])."""
         layers = self.context_in(context)
         return layers, self.state_in(state) + layers.mean(dim=(1, 2))
 
@@ -178,7 +184,8 @@ class DitHead(nn.Module):
         x = self.actions_in(x_t) + self.position
         for block, context in zip(self.blocks, seen, strict=True):
             x = block(x, condition, context)
-        shift, scale, gate = (part[:, None] for part in self.out_modulation(condition))
+        times = len(x) // len(condition)
+        shift, scale, gate = (part.repeat_interleave(times, dim=0)[:, None] for part in self.out_modulation(condition))
         v_t: Tensor = self.out(_modulated(x, shift, scale) * (1.0 + gate))
         return v_t
 
@@ -192,7 +199,7 @@ class MlpBlock(nn.Module):
         self.net = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x and condition [B, W] -> [B, W]."""
+        """x [G, n, W], condition [G, 1, W] -> [G, n, W]."""
         shift, scale, gate = self.modulation(condition)
         mixed: Tensor = x + gate * self.net(_modulated(x, shift, scale))
         return mixed
@@ -214,9 +221,9 @@ class MlpHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
-        """x_t [B, T, A], t [B], context [B, C], state [B, S] -> v_t [B, T, A]."""
-        condition = self.condition_in(torch.cat([context, state], dim=-1)) + self.time_in(t)
-        x = self.actions_in(x_t.flatten(1))
+        """x_t [B, T, A], t [G], context [G, C], state [G, S] -> v_t [B, T, A]."""
+        condition = (self.condition_in(torch.cat([context, state], dim=-1)) + self.time_in(t))[:, None]
+        x = self.actions_in(x_t.flatten(1)).reshape(len(condition), -1, condition.shape[-1])
         for block in self.blocks:
             x = block(x, condition)
         shift, scale, gate = self.out_modulation(condition)

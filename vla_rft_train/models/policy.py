@@ -31,6 +31,8 @@ class Policy(nn.Module):
     """What a policy can do, whatever it is made of."""
 
     shapes: Shapes
+    head: nn.Module
+    """What is asked K times, (x_t, t, context, state) -> v_t; its last layer is `out`. All that fine-tuning trains."""
 
     def encode(self, images: Tensor, prompt_tokens: Tensor, state: Tensor) -> Tensor:
         """images [B, 3, S, S] in [0, 1], prompt_tokens int64 [B, L], state [B, state_dim] normalised -> context."""

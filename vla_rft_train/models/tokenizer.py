@@ -87,19 +87,19 @@ class Context:
     reconstruction: Tensor
     """[B, 3, H, W] frame 0 from its codes."""
 
+    def take(self, rows: Tensor) -> Context:
+        """The sequences of these indices [n], in this order."""
+        return Context(
+            frame=self.frame[rows],
+            codes=self.codes[rows],
+            encoded=[x[rows] for x in self.encoded],
+            decoded=[x[rows] for x in self.decoded],
+            reconstruction=self.reconstruction[rows],
+        )
+
     def repeat(self, times: int) -> Context:
         """Every sequence `times` times in a row."""
-
-        def r(x: Tensor) -> Tensor:
-            return x.repeat_interleave(times, dim=0)
-
-        return Context(
-            frame=r(self.frame),
-            codes=r(self.codes),
-            encoded=[r(x) for x in self.encoded],
-            decoded=[r(x) for x in self.decoded],
-            reconstruction=r(self.reconstruction),
-        )
+        return self.take(torch.arange(len(self.frame), device=self.frame.device).repeat_interleave(times))
 
 
 class Encoder(nn.Module):

@@ -38,6 +38,22 @@ class OverSteps(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChainConfig:
+    """How the chain is played."""
+
+    num_steps: int = 10
+    """K."""
+    over_steps: OverSteps = OverSteps.MEAN
+    shared_noise: bool = False
+    """All rollouts of a start state begin at one x_0: what that does to the reward is no rollout's merit, and Eq. 12
+    takes it out. Off: every rollout begins at its own (Algorithm 1)."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"chain: num_steps must be at least 1, got {self.num_steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SigmaConfig:
     """Bounds of the noise per step, in normalised actions; over K steps without contraction it grows by sqrt(K)."""
 
@@ -67,7 +83,7 @@ class SigmaNet(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
         """[B, T, A] within the bounds; log-linear in a squashed output, as in ReinFlow (arXiv 2505.22094)."""
         seen = x_t if self.config.sees_actions else torch.zeros_like(x_t)
-        place = 0.5 * (torch.tanh(self.head(seen, t, context, state).float()) + 1.0)
+        place = 0.5 * (torch.tanh(self.head(seen, t, context, state)) + 1.0)
         low, high = math.log(self.config.low), math.log(self.config.high)
         return torch.exp(low + (high - low) * place)
 

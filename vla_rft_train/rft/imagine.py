@@ -1,0 +1,107 @@
+"""Imagination: the frozen world model as the environment of stage II (Eq. 10). Actions in, frames out.
+
+The demonstration's actions are one more sequence of each start state's batch: rolled out once, autoregressively, by the
+same engine and with the same draws as the group (the reference of R3). A frame that several rollouts have in common,
+code by code, is decoded once; equal codes therefore give equal pictures, to the last bit.
+
+Legend: S start states, N rollouts of each, T actions, F frames, k actions per frame, A numbers per action, Kd tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vla_rft_train.data.normalize import NormStats
+from vla_rft_train.models.tokenizer import CompressiveTokenizer, Context
+from vla_rft_train.models.world_model import WorldModel
+from vla_rft_train.presets import TokenizerRun, WorldModelRun
+from vla_rft_train.released import Released
+from vla_rft_train.rft.rewards import Frames
+from vla_rft_train.rollout import RolloutConfig, RolloutEngine
+from vla_rft_train.stages import as_float
+
+DECODED = 256
+"""Frames decoded at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rollouts:
+    """Codes of a group and of its reference."""
+
+    context: Context
+    """Of the S first frames."""
+    codes: Tensor
+    """[S, N + 1, F, Kd], the reference last."""
+
+
+class Imagination:
+    """World model, its tokenizer, and the way from the policy's actions to theirs."""
+
+    def __init__(
+        self,
+        world_model: Released[WorldModel, WorldModelRun],
+        tokenizer: Released[CompressiveTokenizer, TokenizerRun],
+        *,
+        policy_actions: NormStats,
+        config: RolloutConfig,
+        device: torch.device,
+    ) -> None:
+        """policy_actions: statistics by which the policy's actions are normalised; the world model has its own."""
+        if policy_actions.names != world_model.stats["action"].names:
+            raise ValueError(
+                f"the policy acts in {', '.join(policy_actions.names)}, the world model knows "
+                f"{', '.join(world_model.stats['action'].names)}"
+            )
+        self.tokenizer, self.world_model = tokenizer.model.to(device), world_model.model.to(device)
+        self.engine = RolloutEngine(self.world_model, config)
+        self._theirs, self._ours = policy_actions, world_model.stats["action"]
+
+    @torch.no_grad()
+    def rollouts(self, batch: Mapping[str, Tensor], actions: Tensor) -> Rollouts:
+        """What the policy's actions [S, N, T, A], and the demonstration's, lead to from a batch of `StartStates`."""
+        context, first = self.tokenizer.encode_window(as_float(batch["frames"][:, :1]))
+        state = batch["world_state"] if self.world_model.layout.state_dim else None
+        prefix = self.engine.prefill(context.codes, state, first[:, 0])
+        sequences = torch.cat([actions, batch["actions"][:, None]], dim=1)
+        played = self.world_actions(sequences, batch["world_actions"])
+        return Rollouts(context, self.engine.rollout(prefix, played, state_ids=batch["id"].tolist()))
+
+    def world_actions(self, actions: Tensor, demonstrated: Tensor) -> Tensor:
+        """Chunks [S, N, T, A] of the policy as the world model takes them, [S, N, F, k, A].
+
+        demonstrated: [S, F, k, A], the world model's; what lies beyond the chunk is played after it.
+        """
+        per_frame = demonstrated.shape[2]
+        own = self._ours.normalize(self._theirs.unnormalize(actions))
+        own = rearrange(own, "s n (f k) a -> s n f k a", k=per_frame)
+        later = demonstrated[:, None, own.shape[2] :].expand(-1, actions.shape[1], -1, -1, -1)
+        return torch.cat([own, later], dim=2)
+
+    @torch.no_grad()
+    def frames(self, batch: Mapping[str, Tensor], rollouts: Rollouts) -> Frames:
+        """Pictures of everything that was rolled out."""
+        decoded = decode(self.tokenizer, rollouts)
+        recorded = as_float(batch["frames"])
+        return Frames(recorded[:, 0], decoded[:, :-1], decoded[:, -1], recorded[:, 1:])
+
+
+def distinct(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes [S, M, F, Kd] -> (state and codes of every frame that occurs [n, 1 + Kd], where each is used [S, M, F])."""
+    states = torch.arange(len(codes), device=codes.device).view(-1, 1, 1, 1).expand(*codes.shape[:3], 1)
+    rows, place = torch.unique(torch.cat([states, codes], dim=3).flatten(0, 2), dim=0, return_inverse=True)
+    return rows, place.view(codes.shape[:3])
+
+
+def decode(tokenizer: CompressiveTokenizer, rollouts: Rollouts) -> Tensor:
+    """Frames [S, M, F, 3, H, W] in [0, 1] of codes [S, M, F, Kd]."""
+    rows, place = distinct(rollouts.codes)
+    pictures = [
+        tokenizer.decode_dynamics(part[:, None, 1:], rollouts.context.take(part[:, 0]))[:, 0]
+        for part in rows.split(DECODED)
+    ]
+    return torch.cat(pictures).clamp(0.0, 1.0)[place]
