@@ -170,9 +170,10 @@ class PolicyNode(ShellNode):
 
     def _select(self, request: SelectPolicy.Request, response: SelectPolicy.Response) -> SelectPolicy.Response:
         codes = SelectPolicy.Response
-        if self._has_lease():
+        status = self._cell.status
+        if status is not None and status.mode == SafetyStatus.ACTIVE:
             response.error_code = codes.REFUSED
-            response.error_msg = "the policy holds the lease; bundles are swapped in READY only"
+            response.error_msg = f"{status.source} holds the lease; bundles are swapped in READY only"
             return response
         self._acting = None
         try:
