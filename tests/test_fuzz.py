@@ -22,11 +22,14 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from deploy.runtime import load as load_bundle
+from deploy.stand_in import make_replay
 from vla_rft_core import config, manifest
 from vla_rft_core.cell import CellFolder, find_cell
 from vla_rft_core.errors import VlaRftError
+from vla_rft_core.geometry import Pose
 from vla_rft_core.safety import SafetyFilter
-from vla_rft_core.types import ActionChunk, Source
+from vla_rft_core.types import ActionChunk, SetPoint, Source
 from vla_rft_episodes.collection import Collection
 from vla_rft_episodes.fsck import fsck
 from vla_rft_episodes.lerobot.export import export
@@ -156,6 +159,12 @@ def read_checkpoint(folder: Path) -> None:
     released.load_policy(folder)
 
 
+def make_bundle(folder: Path) -> None:
+    cell = find_cell(CELL)
+    home = SetPoint(Pose(cell.spec.home.position, cell.spec.home.quaternion), cell.spec.home.width)
+    make_replay(folder / "bundle", cell.spec, [home] * 5, source="a test")
+
+
 TARGETS = (
     Target("cell", copy_cell, "*.yaml", CellFolder.load),
     Target("launch", copy_launch_file, "*.yaml", lambda folder: read_launch_file(folder / "teleop.launch.yaml")),
@@ -166,6 +175,7 @@ TARGETS = (
     Target("manifest", make_manifest, "*", lambda folder: manifest.verify(folder, kind="test")),
     Target("episodes", make_episodes, "**/*", read_episodes),
     Target("dataset", make_dataset, "dataset/**/*", read_dataset),
+    Target("bundle", make_bundle, "bundle/*", lambda folder: load_bundle(folder / "bundle")),
     Target("checkpoint", lambda folder: copytree(CHECKPOINT, folder, dirs_exist_ok=True), "*", read_checkpoint),
 )
 

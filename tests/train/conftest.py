@@ -6,9 +6,9 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
@@ -44,16 +44,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 # --- several processes -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def run_together() -> Callable[[str, Path, str, int], Path]:
-    """`run_together(script, run folder, "ddp" or "fsdp2", processes)`: the newest checkpoint of a torchrun."""
+class RunTogether(Protocol):
+    """A torchrun of a script of this folder with words and the run's folder: the newest checkpoint."""
 
+    def __call__(self, script: str, folder: Path, processes: int, *words: str) -> Path: ...
+
+
+class AssertTrainedAlike(Protocol):
+    """Weights, averages and logged figures of two checkpoints agree, in float64; returns the first one's log."""
+
+    def __call__(
+        self, alone: Path, together: Path, *, figures: tuple[str, ...] = ("loss",), atol: float = 1e-6
+    ) -> list[dict[str, Any]]: ...
+
+
+@pytest.fixture(scope="session")
+def run_together() -> RunTogether:
     from vla_rft_train.loop import checkpoint
 
-    def run(script: str, folder: Path, how: str, processes: int) -> Path:
+    def run(script: str, folder: Path, processes: int, *words: str) -> Path:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command = [*launcher, str(Path(__file__).with_name(script)), how, str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        command = [*launcher, str(Path(__file__).parent / script), *words, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
         newest = checkpoint.newest(folder)
         assert newest is not None
@@ -63,23 +75,28 @@ def run_together() -> Callable[[str, Path, str, int], Path]:
 
 
 @pytest.fixture(scope="session")
-def assert_trained_alike() -> Callable[[Path, Path, int], None]:
-    """`(checkpoint, checkpoint, steps)`: weights, averages and logged losses agree to 1e-6 in float64."""
-
+def assert_trained_alike() -> AssertTrainedAlike:
     import torch
 
     from vla_rft_train.loop import checkpoint
     from vla_rft_train.loop.progress import LOG
 
-    def check(alone: Path, together: Path, steps: int) -> None:
+    def check(
+        alone: Path, together: Path, *, figures: tuple[str, ...] = ("loss",), atol: float = 1e-6
+    ) -> list[dict[str, Any]]:
         one, two = (checkpoint.load(folder)[0] for folder in (alone, together))
         for ours, theirs in ((one.weights, two.weights), (one.ema, two.ema)):
             assert ours is not None and theirs is not None and ours.keys() == theirs.keys()
-            assert all(tensor.dtype == torch.float64 for tensor in ours.values() if tensor.is_floating_point())
+            assert {tensor.dtype for name, tensor in ours.items() if "embed" not in name} == {torch.float64}
             for name, tensor in ours.items():
-                torch.testing.assert_close(theirs[name], tensor, rtol=0.0, atol=1e-6, msg=name)
-        logs = [(folder.parent / LOG).read_text().splitlines() for folder in (alone, together)]
-        losses = [[json.loads(line)["loss"] for line in log] for log in logs]
-        assert losses[0] == pytest.approx(losses[1], abs=1e-6) and len(losses[0]) == steps
+                torch.testing.assert_close(theirs[name], tensor, rtol=0.0, atol=atol, msg=name)
+        logs = [
+            [json.loads(line) for line in (folder.parent / LOG).read_text().splitlines()]
+            for folder in (alone, together)
+        ]
+        for name in figures:
+            values = [[line[name] for line in log if name in line] for log in logs]
+            assert values[0] and values[0] == pytest.approx(values[1], abs=atol), name
+        return logs[0]
 
     return check
