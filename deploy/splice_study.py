@@ -75,12 +75,14 @@ class Smoothness:
     """Of the two peaks in what the executor asked for: what the splice alone does, without the filter's limits."""
     no_chunk: int
     """Observations that the policy refused."""
+    holds: int
+    """Trials that a safety rule ended early."""
 
 
 def drive(
     cell: Any, policy: RunningPolicy, seed: int, *, splicer: Splicer, latency_ns: int, steps: int, ticks: int
-) -> tuple[Path3, int]:
-    """One trial of `ticks` decisions, each `steps` control periods after the one before; (what was sent, refusals)."""
+) -> tuple[Path3, int, bool]:
+    """One trial of `ticks` decisions, `steps` control periods apart: (what was sent, refusals, held)."""
     period_ns = cell.spec.control_period_ns
     sent: list[tuple[float, Array, Array, bool]] = []
     last: list[int] = []
@@ -118,10 +120,13 @@ def drive(
             break
     cell.on_step = None
     times, positions, wanted, starts = zip(*sent, strict=True)
-    return Path3(np.array(times), np.array(positions), np.array(wanted), np.array(starts)), refused
+    path = Path3(np.array(times), np.array(positions), np.array(wanted), np.array(starts))
+    return path, refused, bool(cell.holding)
 
 
-def judge(paths: Sequence[Path3], *, mode: str, latency_ms: int, within: int, refused: int) -> Smoothness:
+def judge(
+    paths: Sequence[Path3], *, mode: str, latency_ms: int, within: int, refused: int, held: int = 0
+) -> Smoothness:
     """The figures of one setting. The start of a trial, from rest, is neither boundary nor inside."""
     near = np.concatenate([path.near_starts(within)[2 * within :] for path in paths])
     sent = np.concatenate([path.jerk(path.positions)[2 * within :] for path in paths])
@@ -138,6 +143,7 @@ def judge(paths: Sequence[Path3], *, mode: str, latency_ms: int, within: int, re
         p99_ratio=float(np.percentile(at, 99) / max(tiny, np.percentile(inside, 99))),
         wanted_ratio=float(wanted[near].max(initial=0.0) / wanted[~near].max(initial=tiny)),
         no_chunk=refused,
+        holds=held,
     )
 
 
@@ -161,9 +167,10 @@ def study(policy: RunningPolicy, cell: Any, given: argparse.Namespace) -> tuple[
             )
             for seed in range(given.first_seed, given.first_seed + given.trials)
         ]
-        paths = [path for path, _ in driven]
-        refused = sum(count for _, count in driven)
-        found.append(judge(paths, mode=str(mode), latency_ms=latency_ms, within=within, refused=refused))
+        paths, refusals, held = (list(part) for part in zip(*driven, strict=True))
+        found.append(
+            judge(paths, mode=str(mode), latency_ms=latency_ms, within=within, refused=sum(refusals), held=sum(held))
+        )
         if str(mode) == given.modes[0]:
             shown[latency_ms] = paths[0]
     return found, shown
@@ -200,11 +207,11 @@ def save_plot(paths: dict[int, Path3], found: Sequence[Smoothness], mode: str, o
 def as_text(found: Sequence[Smoothness]) -> str:
     """The table for a terminal."""
     heading = f"{'splice':<10}{'latency':>9}{'boundaries':>12}{'peak there':>12}{'peak inside':>13}"
-    lines = [f"{heading}{'ratio':>7}{'of p99':>8}{'unfiltered':>12}"]
+    lines = [f"{heading}{'ratio':>7}{'of p99':>8}{'unfiltered':>12}{'holds':>7}"]
     for s in found:
         lines.append(
             f"{s.mode:<10}{f'{s.latency_ms} ms':>9}{s.boundaries:>12}{s.peak_at_boundaries:>12.1f}"
-            f"{s.peak_inside:>13.1f}{s.ratio:>7.2f}{s.p99_ratio:>8.2f}{s.wanted_ratio:>12.2f}"
+            f"{s.peak_inside:>13.1f}{s.ratio:>7.2f}{s.p99_ratio:>8.2f}{s.wanted_ratio:>12.2f}{s.holds:>7}"
         )
     return "\n".join(lines)
 

@@ -109,6 +109,8 @@ class Listener:
         self._latency, self._stages = ChunkLatency(), StageLatency()
         self._ages, self._out, self._total = Samples(), Samples(), Samples()
         self._reports: dict[int, PolicyReport] = {}
+        self._received: dict[int, int] = {}
+        """Verdicts that came before the report of their chunk: sequence -> when the chunk was received (stamp)."""
         self._costs: dict[str, Mapping[str, float]] = {}
 
     def on_servo(self, report: ServoReport) -> None:
@@ -126,9 +128,13 @@ class Listener:
     def on_verdict(self, verdict: ChunkVerdict) -> None:
         """A chunk has arrived."""
         self._ages.add(verdict.age)
-        decision = self._reports.get(verdict.sequence) if verdict.source == "policy" else None
-        if decision is not None:
-            self._out.add((convert.to_ns(verdict.header.stamp) - convert.to_ns(decision.published)) / 1e9)
+        if verdict.source != "policy":
+            return
+        received_ns, decision = convert.to_ns(verdict.header.stamp), self._reports.get(verdict.sequence)
+        if decision is None:
+            self._received[verdict.sequence] = received_ns
+        else:
+            self._out.add((received_ns - convert.to_ns(decision.published)) / 1e9)
 
     def on_policy(self, report: PolicyReport) -> None:
         """A decision."""
@@ -136,6 +142,9 @@ class Listener:
             return
         self._reports = {n: r for n, r in self._reports.items() if n > report.sequence - 20} | {report.sequence: report}
         self._stages.see(report)
+        received_ns = self._received.pop(report.sequence, 0)
+        if received_ns:
+            self._out.add((received_ns - convert.to_ns(report.published)) / 1e9)
 
     def on_diagnostics(self, message: DiagnosticArray) -> None:
         """What robot_node says of its own times."""
