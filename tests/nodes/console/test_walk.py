@@ -95,7 +95,6 @@ def test_demonstrations(cell: Supervisor, browser: Any, tmp_path: Path, port: in
     ada.press("#doctor")
     ada.until(lambda: ada.text("#doctor-words").endswith("ago"), "the doctor is silent")
     ada.until(lambda: not ada.sees("#said"), "it goes on talking")
-    ada.shot("health")
     ada.close()
 
     states = {ref.id: ref for ref in Collection(tmp_path / "episodes").episodes()}
