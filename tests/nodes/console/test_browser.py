@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import console_walk as walk
 import pytest
 
 from vla_rft_episodes.collection import Collection
@@ -20,19 +19,6 @@ from vla_rft_episodes.labels import Label
 from vla_rft_nodes.bringup import Supervisor, load
 
 pytestmark = [pytest.mark.ros, pytest.mark.realtime]
-
-
-def sibling(name: str) -> Any:
-    """A helper module of this folder: tests are no package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-walk = sibling("walk")
 
 
 @pytest.fixture

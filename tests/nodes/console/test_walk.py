@@ -5,14 +5,13 @@ CONSOLE_SHOTS=FOLDER makes the screenshots of docs/console.md on the way (make c
 
 from __future__ import annotations
 
-import importlib.util
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import console_walk as walk
 import pytest
 import yaml
 
@@ -31,19 +30,6 @@ from vla_rft_trials.trial_log import read_log
 pytestmark = [pytest.mark.ros, pytest.mark.realtime, pytest.mark.slow]
 
 PROTOCOL = Path(__file__).parents[3] / "launch" / "protocols" / "grasp_noise.yaml"
-
-
-def sibling(name: str) -> Any:
-    """A helper module of this folder: tests are no package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-walk = sibling("walk")
 
 
 @pytest.fixture
@@ -109,7 +95,6 @@ def test_demonstrations(cell: Supervisor, browser: Any, tmp_path: Path, port: in
     ada.press("#doctor")
     ada.until(lambda: ada.text("#doctor-words").endswith("ago"), "the doctor is silent")
     ada.until(lambda: not ada.sees("#said"), "it goes on talking")
-    ada.shot("health")
     ada.close()
 
     states = {ref.id: ref for ref in Collection(tmp_path / "episodes").episodes()}

@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rclpy.node import Node
@@ -26,7 +27,7 @@ from websockets.sync.client import ClientConnection, connect
 from vla_rft_core.errors import DeviceError
 from vla_rft_interfaces.msg import ChunkVerdict, ServoReport
 from vla_rft_nodes import convert, qos, topics
-from vla_rft_nodes.bringup import Supervisor, load
+from vla_rft_nodes.bringup import Plan, Supervisor, load
 from vla_rft_nodes.console.pictures import CAMERA, HEADER
 from vla_rft_nodes.latency import CHUNK_LATENCY, summary_ms
 from vla_rft_nodes.operate import spinning
@@ -113,13 +114,13 @@ class Client:
             return
 
 
-def measure(*, rounds: int, seconds: float) -> dict[str, object]:
+def measure(*, rounds: int, seconds: float, camera_fps: float = 15.0) -> dict[str, object]:
     """Alternate between a connected client and none; DeviceError when the trials end or never begin."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         os.environ["VLA_RFT_KEEPER"] = str(folder / "keeper")
         port = _free_port()
-        trials = load("demo", {"trials": "40", "run_dir": str(folder / "study")})
+        trials = _at_rate(load("demo", {"trials": "40", "run_dir": str(folder / "study")}), camera_fps)
         console = load(
             "console", {"console_port": str(port), "studies": str(folder), "episodes": str(folder / "episodes")}
         )
@@ -163,6 +164,15 @@ def _figures(listener: Listener, client: Client) -> dict[str, object]:
     }
 
 
+def _at_rate(plan: Plan, fps: float) -> Plan:
+    """The plan with a simulated camera of so many pictures per second."""
+    processes = (
+        replace(process, argv=(*process.argv, "--fps", f"{fps:g}")) if process.name == "sim_world" else process
+        for process in plan.processes
+    )
+    return replace(plan, processes=tuple(processes))
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
@@ -183,9 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often the client connects (default 5)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each half (default 10)")
+    parser.add_argument("--camera-fps", type=float, default=15.0, help="of the simulated camera (default 15)")
     options = parser.parse_args(argv)
     try:
-        print(json.dumps(measure(rounds=options.rounds, seconds=options.seconds)))
+        print(json.dumps(measure(rounds=options.rounds, seconds=options.seconds, camera_fps=options.camera_fps)))
     except DeviceError as error:
         print(f"console_benchmark: {error}", file=sys.stderr)
         return 1
