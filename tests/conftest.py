@@ -7,6 +7,8 @@ the time measured: whether the graph keeps real time cannot be told there.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import os
 import random
@@ -41,9 +43,21 @@ def headless_gl() -> str:
     return bootstrap.headless_gl() or "disable"
 
 
+def free_domain() -> int:
+    """A ROS domain that no other test session on this computer has: locked until this process ends."""
+    for number in random.SystemRandom().sample(range(1, 101), 100):
+        path = Path(tempfile.gettempdir(), f"vla-rft-test-domain-{os.getuid()}-{number}")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number
+        os.close(lock)
+    raise RuntimeError("a hundred test sessions run on this computer already")
+
+
 # Set before any test module is imported: MuJoCo and Fast DDS read these once.
 os.environ["VLA_RFT_TEST_SESSION"] = SESSION
-os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
+os.environ["ROS_DOMAIN_ID"] = str(free_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("MUJOCO_GL", headless_gl())
 
