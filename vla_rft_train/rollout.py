@@ -5,7 +5,7 @@ its keys and values are shared by the whole group; only what differs, actions an
 Action tokens are forced, and sampling is restricted to dynamics codes. On a GPU a greedy rollout is one CUDA graph.
 
 Legend: S start states, N rollouts of a group, T frames, Kd dynamics tokens per frame, P prefix positions, L suffix
-positions so far, H heads, D head width, E width, n new positions of one step.
+positions so far, H heads, B = S · H · N, D head width, E width, n new positions of one step.
 """
 
 from __future__ import annotations
@@ -65,12 +65,35 @@ class Prefix:
         return self.keys[0].shape[0]
 
 
-@dataclass(frozen=True, eq=False)
 class _Suffix:
-    """Room for keys and values behind the prefix, per layer [S, H, N, L, D]."""
+    """Keys and values behind the prefix, per layer: of what is complete, and of the frame that grows.
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    What is complete lies in one piece: products with it are bound by memory, and with a slice of a larger buffer they
+    take two to four times as long on a CPU.
+    """
+
+    def __init__(self, layers: int, batch: int, per_frame: int, like: Tensor, width: int) -> None:
+        shape = (2, batch, per_frame, width)
+        self._complete = [like.new_empty(2, batch, 0, width) for _ in range(layers)]
+        self._growing = [like.new_empty(shape) for _ in range(layers)]
+        self._filled = 0
+
+    def complete_frame(self) -> None:
+        """What grew until now is complete."""
+        grown = [part[:, :, : self._filled] for part in self._growing]
+        self._complete = [torch.cat(pair, dim=2) for pair in zip(self._complete, grown, strict=True)]
+        self._filled = 0
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add n positions [B, n, D]: (keys and values of what is complete, and of what grows), [2, B, L, D] each."""
+        end = self._filled + keys.shape[1]
+        self._growing[layer][0, :, self._filled : end] = keys
+        self._growing[layer][1, :, self._filled : end] = values
+        return self._complete[layer], self._growing[layer][:, :, :end]
+
+    def advance(self, count: int) -> None:
+        """All layers have put their `count` positions."""
+        self._filled += count
 
 
 class _Layer:
@@ -146,7 +169,8 @@ class RolloutEngine:
         states, group, frames = actions.shape[:3]
         layout = self.layout
         forced = rearrange(self.model.embed_actions(actions), "s n t k e -> (s n) t k e")
-        suffix = self._suffix(states, group, frames * layout.per_frame, forced)
+        batch = states * group * self.model.config.heads
+        suffix = _Suffix(len(self._layers), batch, layout.per_frame, forced, self._head_width)
         rotation = self._rotation(forced, layout.length(frames))
         draws = self._draws(states, group, state_ids, forced.device)
         out = torch.empty(states * group, frames, layout.dynamics_tokens, dtype=torch.long, device=forced.device)
@@ -155,6 +179,7 @@ class RolloutEngine:
         for frame in range(frames):
             for token in range(layout.dynamics_tokens):
                 if token == 0:
+                    suffix.complete_frame()
                     new = forced[:, frame] if pending is None else torch.cat([pending, forced[:, frame]], dim=1)
                 else:
                     assert pending is not None
@@ -170,42 +195,45 @@ class RolloutEngine:
 
     def _step(self, x: Tensor, prefix: Prefix, suffix: _Suffix, filled: int, rotation: tuple[Tensor, Tensor]) -> Tensor:
         """Feed n new positions [S*N, n, E] behind `filled` ones: the last one's hidden state [S*N, E]."""
-        new, end = x.shape[1], filled + x.shape[1]
+        new = x.shape[1]
         first = self.layout.prefix + filled
         here = (rotation[0][first : first + new], rotation[1][first : first + new])
         for index, layer in enumerate(self._layers):
-            q, k, v = (rearrange(t, "(s g) n h d -> s h g n d", s=prefix.states) for t in layer.project(x, here))
-            keys, values = suffix.keys[index], suffix.values[index]
-            keys[..., filled:end, :] = k
-            values[..., filled:end, :] = v
-            mixed = self._attend(
-                q.contiguous(), prefix.keys[index], prefix.values[index], keys[..., :end, :], values[..., :end, :]
+            # Heads before rollouts: those of a group stand side by side, and are one product with their prefix.
+            q, k, v = (
+                rearrange(t, "(s g) n h d -> (s h g) n d", s=prefix.states).contiguous() for t in layer.project(x, here)
             )
-            x = layer.finish(x, rearrange(mixed, "s h g n d -> (s g) n (h d)"))
+            own = suffix.put(index, k, v)
+            mixed = self._attend(q, prefix.keys[index].flatten(0, 1), prefix.values[index].flatten(0, 1), own)
+            x = layer.finish(
+                x, rearrange(mixed, "(s h g) n d -> (s g) n (h d)", s=prefix.states, g=len(x) // prefix.states)
+            )
+        suffix.advance(new)
         return self.model.llama.norm(x[:, -1])
 
-    def _attend(self, q: Tensor, shared_k: Tensor, shared_v: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of q [S, H, N, n, D] to its state's prefix and its own suffix [S, H, N, L, D]."""
-        group, new = q.shape[2:4]
-        to_prefix = (q.flatten(2, 3) @ shared_k).unflatten(2, (group, new))
-        to_suffix = q @ k.mT
+    def _attend(self, q: Tensor, shared_k: Tensor, shared_v: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
+        """Attention of q [B, n, D] to its prefix (keys [S*H, D, P], values [S*H, P, D]) and its own: [B, n, D].
+
+        own: keys and values of what is complete and of what grows, [2, B, L, D] each.
+        """
+        shared, new = len(shared_k), q.shape[1]
+        to_prefix = torch.bmm(q.view(shared, -1, q.shape[-1]), shared_k).view(len(q), new, -1)
+        to_own = [torch.bmm(q, keys.mT) for keys, _ in own]
         if new > 1:  # a new position does not see those behind it
             hidden = torch.ones(new, new, dtype=torch.bool, device=q.device).triu(1)
-            to_suffix[..., -new:].masked_fill_(hidden, float("-inf"))
-        weights = torch.cat([to_prefix, to_suffix], dim=-1).softmax(dim=-1)
-        on_prefix, on_suffix = weights.split([to_prefix.shape[-1], to_suffix.shape[-1]], dim=-1)
-        mixed = (on_prefix.flatten(2, 3) @ shared_v).unflatten(2, (group, new))
-        return mixed + on_suffix @ v
+            to_own[-1][..., -new:].masked_fill_(hidden, float("-inf"))
+        weights = torch.cat([to_prefix, *to_own], dim=-1).softmax(dim=-1)
+        on_prefix, *on_own = weights.split([part.shape[-1] for part in (to_prefix, *to_own)], dim=-1)
+        mixed = torch.bmm(on_prefix.reshape(shared, -1, on_prefix.shape[-1]), shared_v).view_as(q)
+        for on, (_, values) in zip(on_own, own, strict=True):
+            mixed = torch.baddbmm(mixed, on, values)
+        return mixed
 
     def _rotation(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines of the first `count` positions, [count, 1, D] each."""
         cos, sin = self.model.llama.rotary_emb(x, torch.arange(count, device=x.device)[None])
         low, high = sin[0, :, None].chunk(2, dim=-1)
         return cos[0, :, None], torch.cat([-low, high], dim=-1)
-
-    def _suffix(self, states: int, group: int, length: int, like: Tensor) -> _Suffix:
-        shape = (states, self.model.config.heads, group, length, self._head_width)
-        return _Suffix(*([like.new_empty(shape) for _ in self._layers] for _ in range(2)))
 
     # --- choosing tokens --------------------------------------------------------------------------------------
 
