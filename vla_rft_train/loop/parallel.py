@@ -5,6 +5,7 @@ Nothing of our own: DistributedDataParallel, `fully_shard`, and torch's own way 
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -71,8 +72,10 @@ def join() -> World:
 
 
 def leave() -> None:
-    """Give the process group back."""
+    """Give the process group back, all processes together and after the modules that hold on to it."""
     if dist.is_initialized():
+        gc.collect()  # sharded modules are in cycles; one that outlives the group can abort the process at its end
+        dist.barrier()
         dist.destroy_process_group()
 
 
