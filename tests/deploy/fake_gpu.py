@@ -106,12 +106,25 @@ def _cudart(gpu: FakeGpu) -> types.ModuleType:
 
 def _tensorrt(gpu: FakeGpu) -> types.ModuleType:
     trt: Any = types.ModuleType("tensorrt")
+    trt.__version__ = "10.15.1"
+    trt.Logger = _Logger
+    trt.Builder, trt.OnnxParser = _building(gpu)
+    trt.Runtime = _running(gpu)
+    trt.NetworkDefinitionCreationFlag = types.SimpleNamespace(STRONGLY_TYPED=1)
+    trt.MemoryPoolType = types.SimpleNamespace(WORKSPACE="workspace")
+    trt.nptype = lambda dtype: dtype
+    return trt
 
-    class Logger:
-        WARNING = 1
 
-        def __init__(self, level: int) -> None:
-            assert level == Logger.WARNING
+class _Logger:
+    WARNING = 1
+
+    def __init__(self, level: int) -> None:
+        assert level == _Logger.WARNING
+
+
+def _building(gpu: FakeGpu) -> tuple[type, type]:
+    """From a graph to an engine: Builder and OnnxParser."""
 
     class TimingCache:
         def serialize(self) -> bytes:
@@ -142,7 +155,7 @@ def _tensorrt(gpu: FakeGpu) -> types.ModuleType:
     class Parser:
         num_errors = 1
 
-        def __init__(self, network: Network, logger: Logger) -> None:
+        def __init__(self, network: Network, logger: _Logger) -> None:
             self._network = network
 
         def parse_from_file(self, path: str) -> bool:
@@ -157,7 +170,7 @@ def _tensorrt(gpu: FakeGpu) -> types.ModuleType:
             return types.SimpleNamespace(desc=lambda: "node 3 is of a kind that is not known")
 
     class Builder:
-        def __init__(self, logger: Logger) -> None:
+        def __init__(self, logger: _Logger) -> None:
             gpu.note("builder")
 
         def create_network(self, flags: int) -> Network:
@@ -170,6 +183,12 @@ def _tensorrt(gpu: FakeGpu) -> types.ModuleType:
             assert network.graph and config.cache is not None, "built before the graph was parsed or the cache was set"
             gpu.note(f"build {Path(network.graph).stem}")
             return None if gpu.fault.build else f"engine {network.graph}".encode()
+
+    return Builder, Parser
+
+
+def _running(gpu: FakeGpu) -> type:
+    """What runs an engine: Runtime."""
 
     class Context:
         def __init__(self, engine: Any) -> None:
@@ -212,16 +231,11 @@ def _tensorrt(gpu: FakeGpu) -> types.ModuleType:
             return None if gpu.fault.memory else Context(self)
 
     class Runtime:
-        def __init__(self, logger: Logger) -> None:
+        def __init__(self, logger: _Logger) -> None:
             gpu.note("runtime")
 
         def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
             gpu.note("deserialize")
             return None if gpu.fault.deserialize else Engine(content.decode().removeprefix("engine "))
 
-    trt.__version__ = "10.15.1"
-    trt.Logger, trt.Builder, trt.OnnxParser, trt.Runtime = Logger, Builder, Parser, Runtime
-    trt.NetworkDefinitionCreationFlag = types.SimpleNamespace(STRONGLY_TYPED=1)
-    trt.MemoryPoolType = types.SimpleNamespace(WORKSPACE="workspace")
-    trt.nptype = lambda dtype: dtype
-    return trt
+    return Runtime

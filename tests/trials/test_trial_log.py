@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_whole_lines(
         ({"seconds": -1.0}, "seconds must be >= 0"),
         ({"failure_mode": "drop"}, "a success has no failure mode"),
         ({"index": -1}, "trial index must be >= 0"),
-        ({"video": "/tmp/x.mp4"}, "video must be a path inside the study folder"),
+        ({"video": "/elsewhere/x.mp4"}, "video must be a path inside the study folder"),
     ],
 )
 def test_a_record_refuses_impossible_values(
