@@ -25,15 +25,13 @@ from vla_rft_core.splice import SpliceConfig, SpliceMode
 from vla_rft_core.types import Source
 from vla_rft_interfaces.msg import ActionChunk, ChunkVerdict, PolicyReport, SafetyStatus
 from vla_rft_interfaces.srv import SelectPolicy
-from vla_rft_nodes import qos, topics
+from vla_rft_nodes import qos, sealed_policy, topics
 from vla_rft_nodes.client import CellClient
 from vla_rft_nodes.latency import POLICY_STAGES, StageLatency
 from vla_rft_nodes.params import read_parameters
 from vla_rft_nodes.policy_loop import Acting, LoopConfig, PolicyLoop
 from vla_rft_nodes.policy_switch_node import EVALUATOR, EVALUATOR_SILENCE_S
 from vla_rft_nodes.ros import HEARTBEAT_HZ, ShellNode, run
-from vla_rft_trials.identity import PolicyChangedError
-from vla_rft_trials.study import open_study
 
 UNVERIFIED = "unverified"
 """Ends the policy_id of every chunk while bundles without a passed gate are allowed."""
@@ -169,31 +167,22 @@ class PolicyNode(ShellNode):
     # --- who is in charge -----------------------------------------------------------------------------------------
 
     def _select(self, request: SelectPolicy.Request, response: SelectPolicy.Response) -> SelectPolicy.Response:
-        codes = SelectPolicy.Response
         status = self._cell.status
         if status is not None and status.mode == SafetyStatus.ACTIVE:
-            response.error_code = codes.REFUSED
+            response.error_code = SelectPolicy.Response.REFUSED
             response.error_msg = f"{status.source} holds the lease; bundles are swapped in READY only"
             return response
         self._acting = None
-        try:
-            study = open_study(Path(request.study))
-            entry, stamp = study.mapping().checked(request.code, study.protocol.policies)
-        except PolicyChangedError as error:
-            response.error_code, response.error_msg = codes.CHANGED, str(error)
+        found = sealed_policy.opened(request, response)
+        if found is None:
             return response
-        except VlaRftError as error:
-            response.error_code, response.error_msg = codes.REFUSED, str(error)
-            return response
+        study, entry, stamp = found
         try:
             if not entry.bundle:
                 raise ValueError("policies made by a factory are policy_switch_node's")
             policy = self._policy(Path(entry.bundle))
         except (ValueError, VlaRftError) as error:
-            why = f": {error}" if not study.protocol.blinded else "; unlock the study to learn why"
-            response.error_code = codes.FAILED
-            response.error_msg = f"the policy behind {request.code} cannot be made ready{why}"
-            return response
+            return sealed_policy.refuse(response, study, request.code, error)
         # A chunk's policy_id is read by everybody: a blinded study's tells no more than the code name.
         label = request.code if study.protocol.blinded else policy.bundle.digest
         self._supervisor_beat = time.monotonic()

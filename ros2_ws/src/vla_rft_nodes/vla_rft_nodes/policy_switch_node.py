@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,15 @@ from std_msgs.msg import Header
 
 from vla_rft_core.cell import find_cell, from_factory
 from vla_rft_core.clock import SystemClock
-from vla_rft_core.errors import VlaRftError
 from vla_rft_core.types import RobotState, Source
 from vla_rft_hardware.protocols import TeleopCommand
 from vla_rft_interfaces.srv import SelectPolicy
-from vla_rft_nodes import qos, topics
+from vla_rft_nodes import qos, sealed_policy, topics
 from vla_rft_nodes.params import read_parameters
 from vla_rft_nodes.ros import ShellNode, run
 from vla_rft_nodes.teleop import Teleop
-from vla_rft_trials.identity import PolicyChangedError
 from vla_rft_trials.protocol import PolicyEntry
-from vla_rft_trials.study import Study, open_study
+from vla_rft_trials.study import Study
 
 EVALUATOR = "evaluator_node"
 EVALUATOR_SILENCE_S = 0.5
@@ -106,25 +103,17 @@ class PolicySwitchNode(ShellNode):
         return time.monotonic() - self._evaluator_beat < EVALUATOR_SILENCE_S
 
     def _select(self, request: SelectPolicy.Request, response: SelectPolicy.Response) -> SelectPolicy.Response:
-        codes, self._code, self._device.inner = SelectPolicy.Response, "", None
-        try:
-            study = open_study(Path(request.study))
-            entry, stamp = study.mapping().checked(request.code, study.protocol.policies)
-        except PolicyChangedError as error:
-            response.error_code, response.error_msg = codes.CHANGED, str(error)
+        self._code, self._device.inner = "", None
+        found = sealed_policy.opened(request, response)
+        if found is None:
             return response
-        except VlaRftError as error:
-            response.error_code, response.error_msg = codes.REFUSED, str(error)
-            return response
+        study, entry, stamp = found
         try:
             policy = self._policy(study, request.code, entry)
             if hasattr(policy, "begin_trial"):
                 policy.begin_trial(request.trial)
         except Exception as error:  # whatever a factory raises may name what is sealed
-            response.error_code = codes.FAILED
-            why = f": {error}" if not study.protocol.blinded else "; unlock the study to learn why"
-            response.error_msg = f"the policy behind {request.code} cannot be made ready{why}"
-            return response
+            return sealed_policy.refuse(response, study, request.code, error)
         self._code, self._device.inner = request.code, policy
         response.source, response.stamp = str(Source.TELEOP), stamp
         return response
