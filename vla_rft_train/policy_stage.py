@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vla_rft_train.data.augment import AugmentConfig, augment
+from vla_rft_train.data.augment import AugmentConfig, augment, moved
 from vla_rft_train.data.normalize import NormStats
 from vla_rft_train.data.policy_windows import PolicyWindows
 from vla_rft_train.models import flow
@@ -35,11 +35,12 @@ class PolicyTraining(nn.Module):
         count, ages = batch["states"].shape[:2]
         rows = torch.arange(count, device=batch["states"].device)
         delay = torch.randint(ages, (count,), device=rows.device)
-        images = augment(as_float(batch["images"][rows, delay]), self.augmentation)
+        images, cut = augment(as_float(batch["images"][rows, delay]), self.augmentation)
         state = batch["states"][rows, delay]
+        state = state + self.augmentation.state * torch.randn_like(state)
         if self.weights.keypoints > 0.0 and "keypoints" in batch and isinstance(self.policy, ConvPolicy):
             context, points = self.policy.encode_with_points(images)
-            error = keypoint_error(points, batch["keypoints"][rows, delay])
+            error = keypoint_error(points, moved(batch["keypoints"][rows, delay], cut))
             return self._flow_loss(batch["actions"], context, state) + self.weights.keypoints * error
         return self._flow_loss(batch["actions"], self.policy.encode(images, batch["prompt_tokens"], state), state)
 

@@ -168,7 +168,9 @@ def _tokenizer_towel() -> TokenizerRun:
 def _world_model_sim() -> WorldModelRun:
     return WorldModelRun(
         data=_tokenizer_sim().data,
-        model=WorldModelConfig(layers=4, width=192, ffn_width=512, heads=6, max_positions=512, slots=True, dropout=0.1),
+        model=WorldModelConfig(
+            layers=4, width=192, ffn_width=512, heads=6, heads_per_kv=6, max_positions=512, slots=True, dropout=0.1
+        ),
         action_bins=0,
         looks=4,
         use_state=True,
@@ -185,7 +187,7 @@ def _world_model_debug() -> WorldModelRun:
         sim,
         data=_tokenizer_debug().data,
         looks=1,
-        model=replace(sim.model, layers=1, width=32, ffn_width=64, heads=4),
+        model=replace(sim.model, layers=1, width=32, ffn_width=64, heads=4, heads_per_kv=2),
         loop=_tokenizer_debug().loop,
     )
 

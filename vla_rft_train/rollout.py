@@ -5,7 +5,8 @@ its keys and values are shared by the whole group; only what differs, actions an
 Action tokens are forced, and sampling is restricted to dynamics codes. On a GPU a greedy rollout is one CUDA graph.
 
 Legend: S start states, N rollouts of a group, T frames, Kd dynamics tokens per frame, P prefix positions, L suffix
-positions so far, H heads, B = S · H · N, D head width, E width, n new positions of one step.
+positions so far, H heads of keys and values, R queries that share one, B = S · H · N, D head width, E width, n new
+positions of one step.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from vla_rft_train.models.world_model import WorldModel
+from vla_rft_train.models.world_model import WorldModel, WorldModelConfig
 
 
 class Sampling(StrEnum):
@@ -99,26 +100,28 @@ class _Suffix:
 class _Layer:
     """A decoder layer's weights as few matrices, with what only scales folded in: norms, and queries by 1/sqrt(D)."""
 
-    def __init__(self, layer: LlamaDecoderLayer, head_width: int) -> None:
+    def __init__(self, layer: LlamaDecoderLayer, config: WorldModelConfig) -> None:
+        head_width = config.width // config.heads
         attention, mlp = layer.self_attn, layer.mlp
         first, second = layer.input_layernorm, layer.post_attention_layernorm
-        self._width, self._eps = head_width, (first.variance_epsilon, second.variance_epsilon)
+        self._width, self._heads, self._kv_heads = head_width, config.heads, config.kv_heads
+        self._eps = (first.variance_epsilon, second.variance_epsilon)
         qkv = [attention.q_proj.weight * head_width**-0.5, attention.k_proj.weight, attention.v_proj.weight]
         self._qkv = (torch.cat(qkv) * first.weight).detach()
         self._gate_up = (torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * second.weight).detach()
         self._out, self._down = attention.o_proj.weight, mlp.down_proj.weight
 
     def project(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Scaled and rotated queries, rotated keys, and values, each [B, n, H, D], from [B, n, E].
+        """Scaled and rotated queries [B, n, H·R, D], rotated keys, and values, each [B, n, H, D], from [B, n, E].
 
         rotation: cosines and signed sines [n, 1, D]; turning by halves and a signed sine is RoPE's rotation.
         """
-        parts = F.linear(F.rms_norm(x, x.shape[-1:], eps=self._eps[0]), self._qkv)
-        parts = parts.unflatten(-1, (3, -1, self._width))
-        qk = parts[:, :, :2]
-        cos, sin = (part[:, None] for part in rotation)
-        qk = torch.addcmul(qk * cos, qk.roll(self._width // 2, -1), sin)
-        return qk[:, :, 0], qk[:, :, 1], parts[:, :, 2]
+        parts = F.linear(F.rms_norm(x, x.shape[-1:], eps=self._eps[0]), self._qkv).unflatten(-1, (-1, self._width))
+        turned, values = parts.split([self._heads + self._kv_heads, self._kv_heads], dim=2)
+        cos, sin = rotation
+        turned = torch.addcmul(turned * cos, turned.roll(self._width // 2, -1), sin)
+        queries, keys = turned.split([self._heads, self._kv_heads], dim=2)
+        return queries, keys, values
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """What follows attention in a layer: [B, n, E]."""
@@ -133,7 +136,7 @@ class RolloutEngine:
     def __init__(self, model: WorldModel, config: RolloutConfig | None = None) -> None:
         self.model, self.config, self.layout = model, config or RolloutConfig(), model.layout
         self._head_width = model.config.width // model.config.heads
-        self._layers = [_Layer(layer, self._head_width) for layer in model.llama.layers]
+        self._layers = [_Layer(layer, model.config) for layer in model.llama.layers]
         self._graphs: dict[tuple[int, ...], _Graph] = {}
 
     @torch.no_grad()
@@ -146,7 +149,7 @@ class RolloutEngine:
             q, k, v = (rearrange(t, "s n h d -> s h n d") for t in layer.project(x, rotation))
             keys.append(k.mT.contiguous())
             values.append(v.contiguous())
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=True)
             x = layer.finish(x, rearrange(mixed, "s h n d -> s n (h d)"))
         return Prefix(keys, values)
 
@@ -169,7 +172,7 @@ class RolloutEngine:
         states, group, frames = actions.shape[:3]
         layout = self.layout
         forced = rearrange(self.model.embed_actions(actions), "s n t k e -> (s n) t k e")
-        batch = states * group * self.model.config.heads
+        batch = states * group * self.model.config.kv_heads
         suffix = _Suffix(len(self._layers), batch, layout.per_frame, forced, self._head_width)
         rotation = self._rotation(forced, layout.length(frames))
         draws = self._draws(states, group, state_ids, forced.device)
@@ -200,28 +203,27 @@ class RolloutEngine:
         here = (rotation[0][first : first + new], rotation[1][first : first + new])
         for index, layer in enumerate(self._layers):
             # Heads before rollouts: those of a group stand side by side, and are one product with their prefix.
-            q, k, v = (
-                rearrange(t, "(s g) n h d -> (s h g) n d", s=prefix.states).contiguous() for t in layer.project(x, here)
-            )
+            q, k, v = layer.project(x, here)
+            q = rearrange(q, "(s g) n (h r) d -> (s h g) (r n) d", s=prefix.states, h=k.shape[2]).contiguous()
+            k, v = (rearrange(t, "(s g) n h d -> (s h g) n d", s=prefix.states).contiguous() for t in (k, v))
             own = suffix.put(index, k, v)
-            mixed = self._attend(q, prefix.keys[index].flatten(0, 1), prefix.values[index].flatten(0, 1), own)
-            x = layer.finish(
-                x, rearrange(mixed, "(s h g) n d -> (s g) n (h d)", s=prefix.states, g=len(x) // prefix.states)
-            )
+            mixed = self._attend(q, new, prefix.keys[index].flatten(0, 1), prefix.values[index].flatten(0, 1), own)
+            places = {"s": prefix.states, "g": len(x) // prefix.states, "n": new}
+            x = layer.finish(x, rearrange(mixed, "(s h g) (r n) d -> (s g) n (h r d)", **places))
         suffix.advance(new)
         return self.model.llama.norm(x[:, -1])
 
-    def _attend(self, q: Tensor, shared_k: Tensor, shared_v: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
-        """Attention of q [B, n, D] to its prefix (keys [S*H, D, P], values [S*H, P, D]) and its own: [B, n, D].
+    def _attend(self, q: Tensor, new: int, shared_k: Tensor, shared_v: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
+        """Attention of q [B, R·n, D] to its prefix (keys [S·H, D, P], values [S·H, P, D]) and its own: as q.
 
         own: keys and values of what is complete and of what grows, [2, B, L, D] each.
         """
-        shared, new = len(shared_k), q.shape[1]
-        to_prefix = torch.bmm(q.view(shared, -1, q.shape[-1]), shared_k).view(len(q), new, -1)
+        shared, rows = len(shared_k), q.shape[1]
+        to_prefix = torch.bmm(q.view(shared, -1, q.shape[-1]), shared_k).view(len(q), rows, -1)
         to_own = [torch.bmm(q, keys.mT) for keys, _ in own]
         if new > 1:  # a new position does not see those behind it
             hidden = torch.ones(new, new, dtype=torch.bool, device=q.device).triu(1)
-            to_own[-1][..., -new:].masked_fill_(hidden, float("-inf"))
+            to_own[-1].unflatten(1, (-1, new))[..., -new:].masked_fill_(hidden, float("-inf"))
         weights = torch.cat([to_prefix, *to_own], dim=-1).softmax(dim=-1)
         on_prefix, *on_own = weights.split([part.shape[-1] for part in (to_prefix, *to_own)], dim=-1)
         mixed = torch.bmm(on_prefix.reshape(shared, -1, on_prefix.shape[-1]), shared_v).view_as(q)

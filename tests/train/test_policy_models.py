@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vla_rft_train.data.augment import AugmentConfig, augment, center_crop
+from vla_rft_train.data.augment import AugmentConfig, augment, center_crop, moved
 from vla_rft_train.data.prompts import PADDING, tokenizer_of
 from vla_rft_train.models import flow
 from vla_rft_train.models.conv_tower import ConvTower, ConvTowerConfig
@@ -156,30 +156,43 @@ class TestEye:
 class TestAugment:
     def test_nothing_wanted_changes_nothing(self) -> None:
         images = torch.rand(2, 3, 8, 8)
-        assert torch.equal(augment(images, AugmentConfig()), images)
+        assert torch.equal(augment(images, AugmentConfig())[0], images)
 
     def test_colors_change_within_range_and_by_the_generator(self) -> None:
         images, config = torch.rand(4, 3, 8, 8), AugmentConfig(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1)
         made = []
         for _ in range(2):
             torch.manual_seed(3)
-            made.append(augment(images, config))
+            made.append(augment(images, config)[0])
         assert torch.equal(*made) and not torch.allclose(made[0], images, atol=0.02)
         assert float(made[0].min()) >= 0.0 and float(made[0].max()) <= 1.0
 
     def test_hue_and_saturation_leave_grey_alone(self) -> None:
         grey = torch.rand(3, 1, 4, 4).expand(3, 3, 4, 4)
-        torch.testing.assert_close(augment(grey, AugmentConfig(saturation=0.5, hue=0.5)), grey, atol=2e-3, rtol=0.0)
+        changed, _ = augment(grey, AugmentConfig(saturation=0.5, hue=0.5))
+        torch.testing.assert_close(changed, grey, atol=2e-3, rtol=0.0)
 
     def test_crops_keep_straight_ramps_straight(self) -> None:
         ramp = torch.linspace(0.0, 1.0, 32).expand(5, 3, 32, 32)
         torch.manual_seed(0)
-        cut = augment(ramp, AugmentConfig(crop_area=0.81))
+        cut, _ = augment(ramp, AugmentConfig(crop_area=0.81))
         slopes = cut[..., 20] - cut[..., 10]
         torch.testing.assert_close(slopes, torch.full_like(slopes, 0.9 * 10 / 31), atol=1e-4, rtol=0.0)
         assert float(cut[:, 0, 0, 5].std()) > 0.0
         middle = center_crop(ramp, 0.81)[0, 0, 0]
         assert float(middle[15] + middle[16]) == pytest.approx(1.0, abs=1e-5)
+
+    @pytest.mark.parametrize("config", [AugmentConfig(shift=0.1), AugmentConfig(crop_area=0.7, shift=0.05)])
+    def test_points_stay_on_what_they_mark(self, config: AugmentConfig) -> None:
+        x, y = torch.meshgrid(torch.linspace(-1, 1, 65), torch.linspace(-1, 1, 65), indexing="xy")
+        at = torch.tensor([[0.1, -0.3], [-0.2, 0.25], [0.0, 0.4]])
+        spots = torch.stack([torch.exp(-((x - px) ** 2 + (y - py) ** 2) / 0.02) for px, py in at.tolist()])
+        torch.manual_seed(2)
+        pictures, cut = augment(spots[:, None].expand(-1, 3, -1, -1), config)
+        assert float((cut[:, 1:].abs()).min()) > 0.0
+        weights = pictures[:, :1] / pictures[:, :1].sum(dim=(2, 3), keepdim=True)
+        found = torch.stack([(weights * x).sum(dim=(1, 2, 3)), (weights * y).sum(dim=(1, 2, 3))], dim=-1)
+        torch.testing.assert_close(found[:, None], moved(at[:, None], cut), atol=0.02, rtol=0.0)
 
 
 class TestPrompts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,10 +20,12 @@ SMALL = WorldModelConfig(layers=2, width=32, ffn_width=64, heads=4, max_position
 STATES, GROUP, FRAMES = 2, 3, 3
 
 
-def make(layout: TokenLayout) -> tuple[WorldModel, Tensor, Tensor, Tensor | None, Tensor]:
+def make(
+    layout: TokenLayout, config: WorldModelConfig = SMALL
+) -> tuple[WorldModel, Tensor, Tensor, Tensor | None, Tensor]:
     """A world model with strong random weights, and context codes, frame 0's codes, state and actions."""
     torch.manual_seed(1)
-    model = WorldModel(SMALL, layout).eval()
+    model = WorldModel(config, layout).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4.0)
@@ -45,9 +49,12 @@ def teacher_forced(
         return model(repeat(context), whole, actions.flatten(0, 1), None if state is None else repeat(state))
 
 
+@pytest.mark.parametrize("heads_per_kv", [1, 2, 4])
 @pytest.mark.parametrize("layout", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
-def test_greedy_rollouts_are_the_most_probable_tokens_of_the_forward_pass(layout: TokenLayout) -> None:
-    model, context, first, state, actions = make(layout)
+def test_greedy_rollouts_are_the_most_probable_tokens_of_the_forward_pass(
+    layout: TokenLayout, heads_per_kv: int
+) -> None:
+    model, context, first, state, actions = make(layout, replace(SMALL, heads_per_kv=heads_per_kv))
     engine = RolloutEngine(model)
     codes = engine.rollout(engine.prefill(context, state, first), actions)
     assert codes.shape == (STATES, GROUP, FRAMES, layout.dynamics_tokens)
@@ -134,6 +141,11 @@ def test_sampled_rollouts_want_ids_and_prefix_and_actions_must_agree() -> None:
         engine.rollout(prefix, actions)
     with pytest.raises(ValueError, match="holds 2 start states, the actions are for 1"):
         engine.rollout(prefix, actions[:1], state_ids=[0])
+
+
+def test_heads_that_share_keys_and_values_must_divide_the_heads() -> None:
+    with pytest.raises(ValueError, match="heads: 4 is not a multiple of heads_per_kv = 3"):
+        replace(SMALL, heads_per_kv=3)
 
 
 def test_a_missing_state_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Augmentation of training images: colours and light, and optionally a random crop. Nothing that moves the scene.
+"""Augmentation of training images: colours and light, and optionally another cut of the picture.
 
 All draws come from torch's global generator, which the training loop seeds by step.
 """
@@ -28,6 +28,11 @@ class AugmentConfig:
     crop_area: float = 1.0
     """Fraction of the area that is cut out anywhere and enlarged; with actions in base only where that may vary."""
 
+    shift: float = 0.0
+    """Fraction of the side by which the picture is moved, its edge repeated: for actions relative to what is seen."""
+    state: float = 0.0
+    """Standard deviation of noise on the normalised state: a policy that cannot trust it to the last digit looks."""
+
     @property
     def any_color(self) -> bool:
         """Whether colours change."""
@@ -37,13 +42,26 @@ class AugmentConfig:
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-def augment(images: Tensor, config: AugmentConfig) -> Tensor:
-    """images [B, 3, H, W] in [0, 1], another of the same shape and range."""
+def augment(images: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor]:
+    """images [B, 3, H, W] in [0, 1] -> others of the same shape and range, and the cut [B, 3] each is of its original.
+
+    A cut is (side, x, y): what stands at p of the new picture was at side · p + (x, y), coordinates within [-1, 1].
+    """
     if config.any_color:
         images = _recolor(images, config)
-    if config.crop_area < 1.0:
-        images = _crop(images, math.sqrt(config.crop_area))
-    return images
+    side = math.sqrt(config.crop_area)
+    cut = torch.zeros(len(images), 3, device=images.device, dtype=images.dtype)
+    cut[:, 0] = side
+    if config.crop_area < 1.0 or config.shift > 0.0:
+        for axis in (1, 2):
+            cut[:, axis] = _within(len(images), 1.0 - side + 2.0 * config.shift, images)
+        images = _cut_out(images, cut)
+    return images, cut
+
+
+def moved(points: Tensor, cut: Tensor) -> Tensor:
+    """Points [B, P, 2] of the original pictures in their cuts [B, 3]."""
+    return (points - cut[:, None, 1:]) / cut[:, None, :1]
 
 
 def center_crop(images: Tensor, area: float) -> Tensor:
@@ -76,10 +94,9 @@ def _recolor(images: Tensor, config: AugmentConfig) -> Tensor:
     return ((colored - mean) * contrast + mean).mul(brightness).clamp(0.0, 1.0)
 
 
-def _crop(images: Tensor, side: float) -> Tensor:
-    count = len(images)
-    theta = torch.zeros(count, 2, 3, device=images.device, dtype=images.dtype)
-    theta[:, 0, 0] = theta[:, 1, 1] = side
-    theta[:, 0, 2], theta[:, 1, 2] = _within(count, 1.0 - side, images), _within(count, 1.0 - side, images)
+def _cut_out(images: Tensor, cut: Tensor) -> Tensor:
+    theta = torch.zeros(len(images), 2, 3, device=images.device, dtype=images.dtype)
+    theta[:, 0, 0] = theta[:, 1, 1] = cut[:, 0]
+    theta[:, :, 2] = cut[:, 1:]
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

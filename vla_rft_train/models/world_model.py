@@ -28,6 +28,9 @@ class WorldModelConfig:
     width: int = 768
     ffn_width: int = 3072
     heads: int = 12
+    heads_per_kv: int = 1
+    """Query heads that share one head of keys and values (1: the paper). More makes rollouts faster: a step of decoding
+    is bound by reading keys and values."""
     max_positions: int = 8192
     slots: bool = False
     """Learned embeddings of a token's place within its frame beside RoPE; helps small models, not in the paper."""
@@ -37,6 +40,13 @@ class WorldModelConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width: {self.width} is not a multiple of the {self.heads} heads")
+        if self.heads % self.heads_per_kv:
+            raise ValueError(f"heads: {self.heads} is not a multiple of heads_per_kv = {self.heads_per_kv}")
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.heads // self.heads_per_kv
 
 
 class WorldModel(nn.Module):
@@ -48,11 +58,13 @@ class WorldModel(nn.Module):
         self.llama = LlamaModel(
             LlamaConfig(
                 vocab_size=layout.vocab_size,
+                bos_token_id=layout.bos_id,
+                eos_token_id=layout.bos_id + 1,
                 hidden_size=config.width,
                 intermediate_size=config.ffn_width,
                 num_hidden_layers=config.layers,
                 num_attention_heads=config.heads,
-                num_key_value_heads=config.heads,
+                num_key_value_heads=config.kv_heads,
                 max_position_embeddings=config.max_positions,
                 hidden_act="silu",
                 use_cache=False,
