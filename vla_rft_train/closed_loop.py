@@ -1,13 +1,15 @@
 """Closed loop: a policy acts in a `Cell` given by factory string, over placements given by seeds. In simulated time.
 
 A decision takes `latency` control periods: its chunk is stamped with the capture time of its observation, as on the
-robot, so that the executor drops the targets that are late by then while the chunk before it plays on.
+robot, so that the executor drops the targets that are late by then while the chunk before it plays on. Chunks are
+joined by the deployed `Splicer`: joined hard, small steps between them feed back into the next one, and decisions at
+every second control period shook the arm until it held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +18,7 @@ from vla_rft_core.action import accumulate
 from vla_rft_core.cell import Cell
 from vla_rft_core.clock import NS_PER_S
 from vla_rft_core.image import policy_image
+from vla_rft_core.splice import SpliceConfig, SpliceMode, Splicer
 from vla_rft_core.types import ActionChunk, Image, Observation, Source
 from vla_rft_train.data.prompts import Tokenize, tokenizer_of
 from vla_rft_train.models.policy import Policy
@@ -68,8 +71,12 @@ class LoopSettings:
     """Of the noise that chunks start from; 0 = always from zero, the flow's own middle."""
     limit_s: float = 15.0
     """A trial ends as a failure after this time."""
+    splice: SpliceConfig = field(default_factory=lambda: SpliceConfig(mode=SpliceMode.BLEND))
+    """How a chunk follows the one before it."""
 
     def __post_init__(self) -> None:
+        if self.splice.mode is SpliceMode.RTC:
+            raise ValueError("splice: rtc shows the policy what is committed, which only a bundle's graph can take")
         if self.latency < 0 or self.n_action_steps < 1 or self.num_steps < 1 or not self.limit_s > 0.0:
             raise ValueError(f"latency, n_action_steps, num_steps and limit_s must be positive, got {self}")
 
@@ -149,21 +156,26 @@ def run_trial(
     cell.reset(seed)
     cell.activate(Source.POLICY)
     actor.restart(seed)
-    progress = _Progress()
+    progress, splicer = _Progress(), Splicer(settings.splice)
     passed_ns, rejected = 0, 0
+
+    def deliver(chunk: ActionChunk, now_ns: int) -> bool:
+        return cell.execute(splicer.splice(chunk, now_ns=now_ns)).accepted
+
     while passed_ns < settings.limit_s * NS_PER_S and not progress.done and not cell.holding:
         observation = cell.observe()
         if on_image is not None:
             on_image(next(iter(observation.images.values())))
         chunk = actor.act(observation)
+        arrives_ns = observation.state_stamp_ns + settings.latency * period_ns
         for period in range(max(settings.n_action_steps, settings.latency)):
             if period == settings.latency:
-                rejected += not cell.execute(chunk).accepted
+                rejected += not deliver(chunk, arrives_ns)
             cell.wait(period_ns)
             passed_ns += period_ns
             progress.look(cell.world.truth(), period_ns)
         if settings.latency >= settings.n_action_steps:
-            rejected += not cell.execute(chunk).accepted
+            rejected += not deliver(chunk, arrives_ns)
     truth = cell.world.truth()
     return TrialResult(
         seed=seed,

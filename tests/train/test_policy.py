@@ -12,6 +12,7 @@ import torch
 
 from vla_rft_core.cell import ChunkOutcome, find_cell
 from vla_rft_core.geometry import Pose
+from vla_rft_core.splice import SpliceConfig, SpliceMode
 from vla_rft_core.types import ActionChunk, Observation, SetPoint, Source
 from vla_rft_train import closed_loop, released
 from vla_rft_train.closed_loop import Actor, LoopSettings, run_trial
@@ -171,6 +172,33 @@ def test_a_chunk_arrives_late_and_says_when_it_was_seen(latency: int, steps: int
         assert at_ns - chunk.stamp_ns == latency * period_ns
         assert len(chunk) == 8 and chunk.period_ns == period_ns
     assert not result.success and result.failure == closed_loop.NEVER_GRASPED
+
+
+def test_chunks_go_over_into_each_other_unless_joined_hard() -> None:
+    """An actor that changes its mind: the arm shall not jump."""
+
+    class Actor:
+        def restart(self, seed: int) -> None:
+            self.height = 0.28
+
+        def act(self, observation: Observation) -> ActionChunk:
+            self.height = 0.48 - self.height
+            points = [SetPoint(Pose((0.4, 0.0, self.height), (0.0, 1.0, 0.0, 0.0)), 0.08)] * 8
+            return ActionChunk.from_set_points(
+                points, stamp_ns=observation.stamp_ns, period_ns=10**8, sequence=0, source=Source.POLICY
+            )
+
+    heights = {}
+    for mode in (SpliceMode.HARD, SpliceMode.BLEND):
+        cell = FakeCell()
+        run_trial(cell, Actor(), 0, LoopSettings(limit_s=1.0, splice=SpliceConfig(mode=mode)))  # type: ignore[arg-type]
+        heights[mode] = cell.arrived[1][1].positions[:, 2].tolist()
+    assert heights[SpliceMode.HARD] == [0.28] * 8
+    first, *going, last = heights[SpliceMode.BLEND]
+    assert first == last == 0.28  # the first is late and never played
+    assert 0.2 < going[0] < going[1] < going[2] < 0.28
+    with pytest.raises(ValueError, match="rtc shows the policy what is committed"):
+        LoopSettings(splice=SpliceConfig(mode=SpliceMode.RTC))
 
 
 def test_a_fold_must_last_and_then_ends_the_trial() -> None:

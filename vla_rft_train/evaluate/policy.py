@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from vla_rft_core.cell import from_factory
 from vla_rft_core.errors import VlaRftError
+from vla_rft_core.splice import SpliceConfig, SpliceMode
 from vla_rft_train import released
 from vla_rft_train.closed_loop import FAILURES, Actor, LoopSettings, TrialCell, TrialResult, run_trial, run_trials
 from vla_rft_train.data.policy_windows import PolicyWindows
@@ -128,7 +129,10 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures as plain data; pictures and videos go to `arguments.out`."""
     model = released.load_policy(arguments.policy)
     settings = LoopSettings(
-        n_action_steps=arguments.n_action_steps, num_steps=arguments.num_steps, noise_scale=arguments.noise_scale
+        n_action_steps=arguments.n_action_steps,
+        num_steps=arguments.num_steps,
+        noise_scale=arguments.noise_scale,
+        splice=SpliceConfig(mode=SpliceMode(arguments.splice)),
     )
     facts: dict[str, Any] = {
         "policy": model.digest,
@@ -222,6 +226,12 @@ def main(arguments: list[str]) -> int:
         "--latencies", type=int, nargs="+", default=[1, 0, 2, 3], help="control periods; videos of the first"
     )
     parser.add_argument("--n-action-steps", type=int, default=LoopSettings().n_action_steps, help="between decisions")
+    parser.add_argument(
+        "--splice",
+        default=str(LoopSettings().splice.mode),
+        choices=[str(mode) for mode in SpliceMode if mode is not SpliceMode.RTC],
+        help="how chunks are joined (default blend)",
+    )
     parser.add_argument("--num-steps", type=int, default=LoopSettings().num_steps, help="Euler steps (default 10)")
     parser.add_argument("--noise-scale", type=float, default=1.0, help="of the noise chunks start from (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the open loop's noise")
