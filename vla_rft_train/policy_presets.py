@@ -90,7 +90,7 @@ def _sim() -> ConvRun:
     return ConvRun(
         data=PolicyDataConfig(),
         policy=ConvPolicyConfig(),
-        augment=AugmentConfig(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05),
+        augment=AugmentConfig(brightness=0.4, contrast=0.4, saturation=0.5, hue=0.08, shift=0.04, state=0.1),
         loss=PolicyLossConfig(flow_samples=4, keypoints=1.0),
         loop=LoopConfig(
             steps=5000,
