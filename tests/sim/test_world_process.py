@@ -170,6 +170,17 @@ def test_default_address_is_per_user_and_domain(tmp_path: Path, monkeypatch: pyt
         default_address()
 
 
+def test_without_a_runtime_directory_the_default_address_is_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "of this shell"))
+    directory = Path(default_address()).parent
+    assert directory == tmp_path / ".cache" / "vla_rft"
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
 class CountingWorld(KinematicWorld):
     """Counts steps; ends the loop after `limit`, and may be slow once."""
 

@@ -90,14 +90,18 @@ class WorldStatus:
 
 
 def runtime_dir() -> Path:
-    """This user's private directory for sockets (0700): under $XDG_RUNTIME_DIR where that exists, else under /tmp.
+    """This user's private directory for sockets (0700): under $XDG_RUNTIME_DIR where that exists, else ~/.cache.
 
     Not $TMPDIR: processes started from different shells must agree.
     """
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    root = Path(base) / "vla_rft" if base and Path(base).is_dir() else Path(f"/tmp/vla_rft-{os.getuid()}")
     try:
-        root.mkdir(mode=0o700, parents=False, exist_ok=True)
+        root = (Path(base) if base and Path(base).is_dir() else Path.home() / ".cache") / "vla_rft"
+    except RuntimeError:
+        raise DeviceError("no runtime directory: set XDG_RUNTIME_DIR, as this user has no home") from None
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, exist_ok=True)
         facts = root.stat()
     except OSError as error:
         raise DeviceError(f"no runtime directory at {root}: {error.strerror}") from None
