@@ -156,33 +156,29 @@ def run_trial(
     cell.reset(seed)
     cell.activate(Source.POLICY)
     actor.restart(seed)
-    progress, splicer = _Progress(), Splicer(settings.splice)
-    passed_ns, rejected = 0, 0
+    progress, splicer, rejected = _Progress(), Splicer(settings.splice), 0
 
-    def deliver(chunk: ActionChunk, now_ns: int) -> bool:
-        return cell.execute(splicer.splice(chunk, now_ns=now_ns)).accepted
+    def let_pass(periods: int) -> None:
+        for _ in range(periods):
+            cell.wait(period_ns)
+            progress.look(cell.world.truth(), period_ns)
 
-    while passed_ns < settings.limit_s * NS_PER_S and not progress.done and not cell.holding:
+    while progress.passed_ns < settings.limit_s * NS_PER_S and not progress.done and not cell.holding:
         observation = cell.observe()
         if on_image is not None:
             on_image(next(iter(observation.images.values())))
         chunk = actor.act(observation)
-        arrives_ns = observation.state_stamp_ns + settings.latency * period_ns
-        for period in range(max(settings.n_action_steps, settings.latency)):
-            if period == settings.latency:
-                rejected += not deliver(chunk, arrives_ns)
-            cell.wait(period_ns)
-            passed_ns += period_ns
-            progress.look(cell.world.truth(), period_ns)
-        if settings.latency >= settings.n_action_steps:
-            rejected += not deliver(chunk, arrives_ns)
+        let_pass(settings.latency)
+        arrived_ns = observation.state_stamp_ns + settings.latency * period_ns
+        rejected += not cell.execute(splicer.splice(chunk, now_ns=arrived_ns)).accepted
+        let_pass(settings.n_action_steps - settings.latency)
     truth = cell.world.truth()
     return TrialResult(
         seed=seed,
         success=progress.done,
         failure="" if progress.done else _mode(cell, progress, truth),
         reason=cell.holding,
-        duration_s=passed_ns / NS_PER_S,
+        duration_s=progress.passed_ns / NS_PER_S,
         edge_gap_m=float(truth.edge_gap),
         rejected=rejected,
     )
@@ -192,6 +188,7 @@ def run_trial(
 class _Progress:
     """What has happened to the towel so far."""
 
+    passed_ns: int = 0
     grasped: bool = False
     folded_ns: int = 0
     """For how long it has been judged folded."""
@@ -202,6 +199,7 @@ class _Progress:
 
     def look(self, truth: Truth, period_ns: int) -> None:
         """One control period later."""
+        self.passed_ns += period_ns
         self.grasped |= truth.grasped_vertices > 0
         self.folded_ns = self.folded_ns + period_ns if truth.success else 0
 

@@ -101,12 +101,11 @@ class _Layer:
     """A decoder layer's weights as few matrices, with what only scales folded in: norms, and queries by 1/sqrt(D)."""
 
     def __init__(self, layer: LlamaDecoderLayer, config: WorldModelConfig) -> None:
-        head_width = config.width // config.heads
         attention, mlp = layer.self_attn, layer.mlp
         first, second = layer.input_layernorm, layer.post_attention_layernorm
-        self._width, self._heads, self._kv_heads = head_width, config.heads, config.kv_heads
+        self._width, self._heads, self._kv_heads = config.head_width, config.heads, config.kv_heads
         self._eps = (first.variance_epsilon, second.variance_epsilon)
-        qkv = [attention.q_proj.weight * head_width**-0.5, attention.k_proj.weight, attention.v_proj.weight]
+        qkv = [attention.q_proj.weight * self._width**-0.5, attention.k_proj.weight, attention.v_proj.weight]
         self._qkv = (torch.cat(qkv) * first.weight).detach()
         self._gate_up = (torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * second.weight).detach()
         self._out, self._down = attention.o_proj.weight, mlp.down_proj.weight
@@ -135,7 +134,6 @@ class RolloutEngine:
 
     def __init__(self, model: WorldModel, config: RolloutConfig | None = None) -> None:
         self.model, self.config, self.layout = model, config or RolloutConfig(), model.layout
-        self._head_width = model.config.width // model.config.heads
         self._layers = [_Layer(layer, model.config) for layer in model.llama.layers]
         self._graphs: dict[tuple[int, ...], _Graph] = {}
 
@@ -173,7 +171,7 @@ class RolloutEngine:
         layout = self.layout
         forced = rearrange(self.model.embed_actions(actions), "s n t k e -> (s n) t k e")
         batch = states * group * self.model.config.kv_heads
-        suffix = _Suffix(len(self._layers), batch, layout.per_frame, forced, self._head_width)
+        suffix = _Suffix(len(self._layers), batch, layout.per_frame, forced, self.model.config.head_width)
         rotation = self._rotation(forced, layout.length(frames))
         draws = self._draws(states, group, state_ids, forced.device)
         out = torch.empty(states * group, frames, layout.dynamics_tokens, dtype=torch.long, device=forced.device)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vla_rft_train.generate_per_frame import generate_per_frame
 from vla_rft_train.models.layout import TokenLayout
 from vla_rft_train.models.world_model import WorldModel, WorldModelConfig, action_ids
 from vla_rft_train.rollout import RolloutConfig, RolloutEngine, Sampling
@@ -61,6 +62,14 @@ def test_greedy_rollouts_are_the_most_probable_tokens_of_the_forward_pass(
     logits = teacher_forced(model, context, first, state, actions, codes)
     assert torch.equal(logits.argmax(-1), codes.flatten(0, 1))
     assert len(codes.unique()) > 3  # it does say different things
+
+
+def test_the_reference_of_the_benchmark_chooses_what_the_engine_does() -> None:
+    model, context, first, state, actions = make(CONTINUOUS)
+    engine = RolloutEngine(model)
+    codes = engine.rollout(engine.prefill(context, state, first), actions)
+    assert {1, 2} <= set(codes.unique().tolist())  # LLaMA's own ids of a sentence's ends, which `generate` treats apart
+    assert torch.equal(generate_per_frame(model, context, state, first, actions), codes)
 
 
 def test_rollouts_of_one_state_differ_by_their_actions_alone() -> None:
@@ -146,6 +155,8 @@ def test_sampled_rollouts_want_ids_and_prefix_and_actions_must_agree() -> None:
 def test_heads_that_share_keys_and_values_must_divide_the_heads() -> None:
     with pytest.raises(ValueError, match="heads: 4 is not a multiple of heads_per_kv = 3"):
         replace(SMALL, heads_per_kv=3)
+    with pytest.raises(ValueError, match="heads_per_kv = 0"):
+        replace(SMALL, heads_per_kv=0)
 
 
 def test_a_missing_state_is_named() -> None:

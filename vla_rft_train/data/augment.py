@@ -1,4 +1,4 @@
-"""Augmentation of training images: colours and light, and optionally another cut of the picture.
+"""Augmentation of what a policy is trained on: colours and light, another cut of the picture, noise on the state.
 
 All draws come from torch's global generator, which the training loop seeds by step.
 """
@@ -27,7 +27,6 @@ class AugmentConfig:
     """Fraction of a turn."""
     crop_area: float = 1.0
     """Fraction of the area that is cut out anywhere and enlarged; with actions in base only where that may vary."""
-
     shift: float = 0.0
     """Fraction of the side by which the picture is moved, its edge repeated: for actions relative to what is seen."""
     state: float = 0.0

@@ -228,9 +228,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--n-action-steps", type=int, default=LoopSettings().n_action_steps, help="between decisions")
     parser.add_argument(
         "--splice",
-        default=str(LoopSettings().splice.mode),
-        choices=[str(mode) for mode in SpliceMode if mode is not SpliceMode.RTC],
-        help="how chunks are joined (default blend)",
+        default=LoopSettings().splice.mode,
+        choices=list(SpliceMode),
+        help="how chunks are joined (default blend; rtc needs a bundle)",
     )
     parser.add_argument("--num-steps", type=int, default=LoopSettings().num_steps, help="Euler steps (default 10)")
     parser.add_argument("--noise-scale", type=float, default=1.0, help="of the noise chunks start from (default 1)")

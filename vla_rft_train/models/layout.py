@@ -56,6 +56,11 @@ class TokenLayout:
         return self.action_id + self.action_bins
 
     @property
+    def eos_id(self) -> int:
+        """Id of the end of a sequence."""
+        return self.bos_id + 1
+
+    @property
     def vocab_size(self) -> int:
         """Number of ids."""
         return self.bos_id + BOS_EOS

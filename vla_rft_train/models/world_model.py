@@ -40,8 +40,13 @@ class WorldModelConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width: {self.width} is not a multiple of the {self.heads} heads")
-        if self.heads % self.heads_per_kv:
+        if self.heads_per_kv < 1 or self.heads % self.heads_per_kv:
             raise ValueError(f"heads: {self.heads} is not a multiple of heads_per_kv = {self.heads_per_kv}")
+
+    @property
+    def head_width(self) -> int:
+        """Numbers of one head."""
+        return self.width // self.heads
 
     @property
     def kv_heads(self) -> int:
@@ -59,7 +64,7 @@ class WorldModel(nn.Module):
             LlamaConfig(
                 vocab_size=layout.vocab_size,
                 bos_token_id=layout.bos_id,
-                eos_token_id=layout.bos_id + 1,
+                eos_token_id=layout.eos_id,
                 hidden_size=config.width,
                 intermediate_size=config.ffn_width,
                 num_hidden_layers=config.layers,

@@ -112,7 +112,7 @@ def try_policy(policy: Path, folder: Path, plan: TrialPlan) -> int:
     model = released.load_policy(policy)
     wanted = range(plan.first_seed, plan.first_seed + plan.trials)
     key = {"policy": model.digest, "cell": plan.cell, **asdict(plan.settings)}
-    done = {line["seed"]: line for line in _lines(folder / TRIALS) if {name: line[name] for name in key} == key}
+    done = {line["seed"]: line for line in _lines(folder / TRIALS) if key.items() <= line.items()}
     left = [seed for seed in wanted if seed not in done]
     if left:
         cell: TrialCell = from_factory(plan.cell)
