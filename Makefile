@@ -79,12 +79,13 @@ calibration-sim: ## calibrate imperfect simulated cells, compare with the truth 
 	  --out runs/calibration-sim-$$(date +%Y%m%d-%H%M%S)
 
 # The keypoints are the simulator's truth, for an auxiliary loss of the small policy; a robot's dataset has none.
-policy: setup-train ## the flow-matching policy and its closed-loop table, from demonstrations [OUT=runs/demos] [DATASET=runs/dataset]
+policy: setup-train ## the flow-matching policy and its closed-loop table, from demonstrations [OUT=runs/demos] [DATASET=runs/dataset] [NOISE=0]
 	@test -f $(STAGE)/keypoints.npz || { mkdir -p $(STAGE) && $(PY) -m vla_rft_sim.keypoints $(OUT) $(DATASET) --out $(STAGE)/keypoints.npz; }
 	@test -d $(STAGE)/policy || { $(PY) -m vla_rft_train.train_policy $(PRESET) --out $(STAGE)/training/policy \
 	  --data.dataset $(DATASET) --data.keypoints $(STAGE)/keypoints.npz \
 	  && $(PY) -m vla_rft_train.release $(STAGE)/training/policy $(STAGE)/policy --half; }
-	@$(PY) -m vla_rft_train.evaluate policy $(STAGE)/policy --dataset $(DATASET) --out $(STAGE)/policy-evaluation
+	@$(PY) -m vla_rft_train.evaluate policy $(STAGE)/policy --dataset $(DATASET) --noise-scale $(NOISE) \
+	  --out $(STAGE)/policy-evaluation
 
 rft: setup-train ## fine-tune the policy inside the world model, with its page [FROM=folder of the three checkpoints] [DATASET=runs/dataset]
 	@$(PY) -m vla_rft_train.rft $(PRESET) --out runs/rft/training --policy $(FROM)/policy --world-model $(FROM)/world_model \

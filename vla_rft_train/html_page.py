@@ -32,6 +32,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead>{cells('th', head)}</thead><tbody>{body}</tbody></table>"
 
 
+def as_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same table for a terminal, right-aligned."""
+    lines = [head, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+
+
 def figure(name: str, caption: str) -> str:
     """A picture beside the page, with what it shows."""
     text = html.escape(caption)

@@ -134,11 +134,11 @@ def _libero() -> VlaRun:
 
 
 def _towel() -> VlaRun:
-    """The paper's real robot. Its camera is fixed: no crops. Observations are as old as the robot's may be."""
+    """The paper's real robot. Its camera is fixed: no crops."""
     libero = _libero()
     return replace(
         libero,
-        data=replace(libero.data, horizon=0, max_delay=2, keep_frames=True),
+        data=replace(libero.data, horizon=0, keep_frames=True),
         policy=replace(libero.policy, crop_area=1.0),
         augment=replace(libero.augment, crop_area=1.0),
         loop=replace(libero.loop, steps=20_000, warmup=1000, save_every=2000),

@@ -169,7 +169,7 @@ def _world_model_sim() -> WorldModelRun:
     return WorldModelRun(
         data=_tokenizer_sim().data,
         model=WorldModelConfig(
-            layers=4, width=192, ffn_width=512, heads=6, heads_per_kv=6, max_positions=512, slots=True, dropout=0.1
+            layers=4, width=192, ffn_width=512, heads=6, heads_per_kv=3, max_positions=512, slots=True, dropout=0.1
         ),
         action_bins=0,
         looks=4,

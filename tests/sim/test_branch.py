@@ -23,13 +23,15 @@ from vla_rft_episodes.errors import EpisodeError
 from vla_rft_episodes.labels import Label, Outcome
 from vla_rft_episodes.reader import Episode
 from vla_rft_sim import branch as command
-from vla_rft_sim import deviations
+from vla_rft_sim import deviations, perturbed
 from vla_rft_sim.attempt import Plan, Stage
-from vla_rft_sim.branch import BranchPlan, make_shard, missing, shards
+from vla_rft_sim.branch import BranchPlan, make_shard
 from vla_rft_sim.cell import SIM_CELL
 from vla_rft_sim.continuation import Demonstration, play
 from vla_rft_sim.deviations import KINDS, Kind, Phases, Targets
 from vla_rft_sim.gl import BACKEND
+from vla_rft_sim.perturbed import BACK, LARGEST_M, SMALLEST_M, PerturbationPlan, perturb, shifted
+from vla_rft_sim.shards import missing, shards
 
 rendering = pytest.mark.skipif(BACKEND == "disable", reason="no off-screen OpenGL: install libegl1 libgl1-mesa-dri")
 
@@ -168,7 +170,7 @@ def test_deviations_do_what_they_are_called(stage: Stage, demonstration: Demonst
 
 @rendering
 def test_shards_are_the_same_again_and_hold_what_was_played(stage: Stage, demos: Collection, tmp_path: Path) -> None:
-    (shard,) = shards(demos, PLAN)
+    (shard,) = shards(demos, PLAN.count)
     counts = make_shard(stage, shard, PLAN, tmp_path / "a")
     make_shard(stage, shard, PLAN, tmp_path / "b")
     for name in (branches.TABLE, branches.FRAMES, "manifest.json"):
@@ -190,7 +192,7 @@ def test_shards_are_the_same_again_and_hold_what_was_played(stage: Stage, demos:
 def test_other_plans_and_other_demonstrations_are_refused(
     stage: Stage, demos: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (shard,) = shards(demos, PLAN)
+    (shard,) = shards(demos, PLAN.count)
     make_shard(stage, shard, PLAN, tmp_path)
     assert command.main([str(demos.path), "--out", str(tmp_path), "--count", "4", "--horizon", "6", "--seed", "3"]) == 1
     assert "take another folder" in capsys.readouterr().err
@@ -214,8 +216,51 @@ def test_a_collection_without_simulated_successes_is_refused(
 
 
 def test_branches_are_spread_evenly(demos: Collection) -> None:
-    found = shards(demos, BranchPlan(count=120))
+    found = shards(demos, 120)
     assert [shard.count for shard in found] == [50, 50, 20] and len({shard.name for shard in found}) == 3
+
+
+# --- perturbed chunks: played to the end ------------------------------------------------------------------------------
+
+
+def test_a_perturbed_chunk_is_off_while_watched_and_comes_back() -> None:
+    plan = PerturbationPlan(chunk=8, watched=16)
+    as_it_was = targets(10, 60)
+    for seed in range(20):
+        changed = perturb(as_it_was, plan, np.random.default_rng(seed))
+        off = np.linalg.norm(changed.positions - as_it_was.positions, axis=1)
+        size = changed.parameters["offset_m"]
+        assert SMALLEST_M <= size <= LARGEST_M and np.all(np.diff(off[:8]) > 0.0)
+        assert np.allclose(off[7:16], size) and np.allclose(off[16 + BACK :], 0.0)
+        assert np.array_equal(changed.widths[8:], as_it_was.widths[8:])
+
+
+@pytest.mark.parametrize(("periods", "closes_at"), [(0, 3), (2, 5), (-2, 1), (4, 7), (-4, 0), (8, 8)])
+def test_a_grasp_within_the_chunk_is_shifted(periods: int, closes_at: int) -> None:
+    widths = np.array([0.08] * 3 + [0.0] * 13)
+    changed = shifted(widths, 8, periods)
+    assert int(np.flatnonzero(changed < 0.03)[0]) == closes_at and np.array_equal(changed[8:], widths[8:])
+
+
+@rendering
+def test_perturbed_chunks_are_played_to_the_end(stage: Stage, demos: Collection, tmp_path: Path) -> None:
+    plan = PerturbationPlan(starts=2, chunks=2)
+    (shard,) = shards(demos, plan.starts)
+    assert perturbed.make_shard(stage, shard, plan, tmp_path).total() == 2
+    made = Branches(tmp_path)
+    assert made.kinds == ["expert", "perturbed", "perturbed"] * 2 and made.plan["chunk"] == 8
+    for expert, *others in (made[:3], made[3:]):
+        assert expert.parameters == {"finished": 1.0, "vertex_deviation_m": 0.0}
+        assert {other.tick for other in others} == {expert.tick} and expert.actions.shape == (16, 7)
+        for other in others:
+            away = np.linalg.norm(other.commanded[-1, :3] - expert.commanded[-1, :3])
+            assert 1e-3 < away < other.parameters["offset_m"] + 1e-3, "no less but for the safety filter"
+            assert other.parameters["finished"] in (0.0, 1.0)
+
+
+def test_a_bad_plan_of_perturbations_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert perturbed.main([str(tmp_path), "--out", str(tmp_path / "out"), "--chunks", "0"]) == 1
+    assert "chunks at least 1" in capsys.readouterr().err
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------

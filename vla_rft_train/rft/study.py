@@ -21,7 +21,7 @@ from vla_rft_core.cell import from_factory
 from vla_rft_train import released
 from vla_rft_train.closed_loop import Actor, LoopSettings, TrialCell, run_trial
 from vla_rft_train.evaluate.policy import CELL
-from vla_rft_train.html_page import figure, save, table
+from vla_rft_train.html_page import as_columns, figure, save, table
 from vla_rft_train.loop import checkpoint
 from vla_rft_train.rft import page
 from vla_rft_train.rft.__main__ import finetune
@@ -176,7 +176,5 @@ def report(rows: Sequence[Row], out: Path, title: str, sentences: Sequence[str])
     parts = [f"<h1>{title}</h1>", *(f"<p>{sentence}</p>" for sentence in sentences), table(HEAD, shown)]
     parts += [figure(f"{row.arm}/run/curves.png", row.arm) for row in rows]
     save(out / "index.html", title, parts)
-    widths = [max(len(row[i]) for row in (HEAD, *shown)) for i in range(len(HEAD))]
-    for row in (HEAD, *shown):
-        print("  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)))
+    print(as_columns(HEAD, shown))
     print("\n".join([*sentences, str(out / "index.html")]))

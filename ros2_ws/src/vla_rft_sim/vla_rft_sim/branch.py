@@ -8,7 +8,6 @@ on where it stopped. What is written is read by `vla_rft_episodes.branches`.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 import time
 from collections import Counter
@@ -17,23 +16,17 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 from vla_rft_core.errors import DeviceError, VlaRftError
 from vla_rft_episodes import branches as storage
 from vla_rft_episodes.branches import Branch
 from vla_rft_episodes.collection import Collection
 from vla_rft_episodes.errors import EpisodeError
-from vla_rft_episodes.labels import Outcome
 from vla_rft_sim.attempt import Stage
 from vla_rft_sim.collect import INTERRUPTED
 from vla_rft_sim.continuation import Demonstration, branch_off, twin_of
 from vla_rft_sim.deviations import EXPERT
+from vla_rft_sim.shards import Shard, shards, simulate
 from vla_rft_sim.workers import Workers
-
-SHARD = 50
-"""Most branches in a shard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,40 +45,11 @@ class BranchPlan:
             raise ValueError(f"seed must be at least 0, horizon 4, count 1; got {self}")
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Some of the branches of one demonstration."""
-
-    episode: Path
-    part: int
-    count: int
-
-    @property
-    def name(self) -> str:
-        """Of its folder, without prefix."""
-        return f"{self.episode.name}-{self.part:02d}"
-
-
-def shards(demonstrations: Collection, plan: BranchPlan) -> list[Shard]:
-    """Branches spread evenly over the kept successes; EpisodeError when there are none from a simulator."""
-    kept = demonstrations.episodes(kept_only=True)
-    usable = [ref for ref in kept if ref.outcome is Outcome.SUCCESS and ref.info.simulated]
-    if not usable:
-        raise EpisodeError(f"{demonstrations.path}: holds no kept success from a simulator")
-    found = []
-    for i, ref in enumerate(usable):
-        rest = plan.count * (i + 1) // len(usable) - plan.count * i // len(usable)
-        for part in range(-(-rest // SHARD)):
-            found.append(Shard(ref.path, part, min(SHARD, rest - part * SHARD)))
-    return found
-
-
 def make_shard(stage: Stage, shard: Shard, plan: BranchPlan, out: Path) -> Counter[str]:
     """Simulate and write one shard; how many branches there are of each kind."""
     demonstration = _load(shard.episode)
     stage.randomizer.apply(demonstration.randomization)
-    digest = hashlib.sha256(shard.name.encode()).digest()
-    random = np.random.default_rng([plan.seed, int.from_bytes(digest[:8], "big")])
+    random = shard.random(plan.seed)
     made: list[Branch] = []
     twins: list[Branch] = []
     failures = 0
@@ -118,19 +82,6 @@ def _make(shard: Shard) -> Counter[str]:
     return make_shard(_stage, shard, *_task)
 
 
-def missing(wanted: Sequence[Shard], plan: BranchPlan, out: Path) -> list[Shard]:
-    """Shards that are not there yet; EpisodeError when the folder holds branches of another plan or other episodes."""
-    present = {path.name.removeprefix(storage.PREFIX): path for path in out.glob(f"{storage.PREFIX}*")}
-    for path in present.values():
-        theirs = storage.read_shard_manifest(path)["plan"]
-        if theirs != asdict(plan):
-            raise EpisodeError(f"{path}: was made with {theirs}, not with {asdict(plan)}; take another folder")
-    unknown = sorted(set(present) - {shard.name for shard in wanted})
-    if unknown:
-        raise EpisodeError(f"{present[unknown[0]]}: does not come from these demonstrations; take another folder")
-    return [shard for shard in wanted if shard.name not in present]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vla_rft_sim.branch", description=__doc__)
     parser.add_argument("demonstrations", type=Path, metavar="DEMOS", help="a collection of simulated demonstrations")
@@ -150,17 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     kinds: Counter[str] = Counter()
     try:
         plan = BranchPlan(seed=arguments.seed, horizon=arguments.horizon, count=arguments.count, twins=arguments.twins)
-        wanted = shards(Collection(arguments.demonstrations), plan)
-        queue = missing(wanted, plan, out)
-        done = plan.count - sum(shard.count for shard in queue)
-        pending = iter(queue)
-        with (
-            tqdm(total=plan.count, initial=done, desc="branches", unit="", file=sys.stderr) as bar,
-            Workers(arguments.workers, _prepare, plan, out) as crew,
-        ):
-            for made in crew.results(_make, lambda running: next(pending, None)):
+        wanted = shards(Collection(arguments.demonstrations), plan.count)
+        with Workers(arguments.workers, _prepare, plan, out) as crew:
+            for made in simulate(crew, _make, wanted, plan, out, what="branches"):
                 kinds += made
-                bar.update(made.total())
     except (ValueError, VlaRftError) as error:
         print(f"branch: {error}", file=sys.stderr)
         return 1

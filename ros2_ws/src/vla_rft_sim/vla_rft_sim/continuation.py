@@ -83,7 +83,7 @@ def branch_off(stage: Stage, demonstration: Demonstration, *, horizon: int, rand
     kind, tick = deviations.draw(phases, horizon, random)
     changed = kind.change(demonstration.targets(tick, horizon), phases, tick, random)
     observations, truths = play(stage, demonstration, tick, changed)
-    return _as_branch(stage.cell, demonstration, observations, truths, labels=(kind.name, changed.parameters, tick))
+    return as_branch(stage.cell, demonstration, observations, truths, labels=(kind.name, changed.parameters, tick))
 
 
 def twin_of(stage: Stage, demonstration: Demonstration, branch: Branch) -> Branch:
@@ -91,14 +91,20 @@ def twin_of(stage: Stage, demonstration: Demonstration, branch: Branch) -> Branc
     targets = demonstration.targets(branch.tick, len(branch.actions))
     observations, truths = play(stage, demonstration, branch.tick, targets)
     labels = (deviations.EXPERT, targets.parameters, branch.tick)
-    return _as_branch(stage.cell, demonstration, observations, truths, labels=labels)
+    return as_branch(stage.cell, demonstration, observations, truths, labels=labels)
 
 
 def play(
     stage: Stage, demonstration: Demonstration, tick: int, targets: Targets
 ) -> tuple[list[Observation], list[TowelTruth]]:
     """Go on from a tick with these targets: T + 1 observations, and the truth at each. DeviceError when it fails."""
-    cell, world = stage.cell, stage.world
+    begin(stage, demonstration, tick, targets)
+    return watch(stage, len(targets.widths), drop_at=targets.drop_at)
+
+
+def begin(stage: Stage, demonstration: Demonstration, tick: int, targets: Targets) -> None:
+    """Restore the world at a tick and accept these targets; no time passes. DeviceError when they are refused."""
+    cell = stage.cell
     stamp_ns, period_ns = demonstration.chunks[tick].stamp_ns, cell.spec.control_period_ns
     now = demonstration.sent.get(stamp_ns, targets.in_force)
     before = demonstration.sent.get(stamp_ns - SERVO_PERIOD_NS, now)
@@ -113,20 +119,25 @@ def play(
         sequence=0,
         source=Source.TELEOP,
     )
-    observations, truths = [cell.observe()], [world.truth()]
     outcome = cell.execute(chunk)
     if not outcome.accepted:
         raise DeviceError(f"the branch was refused: {outcome.reason}")
-    for period in range(len(targets.widths)):
-        if period == targets.drop_at:
+
+
+def watch(stage: Stage, periods: int, *, drop_at: int = -1) -> tuple[list[Observation], list[TowelTruth]]:
+    """Let so many control periods pass: an observation and the truth at the start and after each."""
+    cell, world = stage.cell, stage.world
+    observations, truths = [cell.observe()], [world.truth()]
+    for period in range(periods):
+        if period == drop_at:
             world.drop()
-        cell.wait(period_ns)
+        cell.wait(cell.spec.control_period_ns)
         observations.append(cell.observe())
         truths.append(world.truth())
     return observations, truths
 
 
-def _as_branch(
+def as_branch(
     cell: SimCell,
     demonstration: Demonstration,
     observations: list[Observation],
@@ -134,6 +145,7 @@ def _as_branch(
     *,
     labels: tuple[str, Any, int],
 ) -> Branch:
+    """What was watched, as it is stored. labels: kind, parameters, tick."""
     commanded = [observation.commanded for observation in observations]
     actions = [action_between(a, b, cell.spec) for a, b in itertools.pairwise(commanded)]
     kind, parameters, tick = labels
