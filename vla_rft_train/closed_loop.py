@@ -150,8 +150,9 @@ def run_trial(
     settings: LoopSettings,
     *,
     on_image: Callable[[Image], None] | None = None,
+    on_period: Callable[[], None] | None = None,
 ) -> TrialResult:
-    """One placement. on_image: shown the camera's picture at every decision."""
+    """One placement. on_image: shown the camera's picture at every decision; on_period: called after every period."""
     period_ns = cell.spec.control_period_ns
     cell.reset(seed)
     cell.activate(Source.POLICY)
@@ -162,6 +163,8 @@ def run_trial(
         for _ in range(periods):
             cell.wait(period_ns)
             progress.look(cell.world.truth(), period_ns)
+            if on_period is not None:
+                on_period()
 
     while progress.passed_ns < settings.limit_s * NS_PER_S and not progress.done and not cell.holding:
         observation = cell.observe()

@@ -28,6 +28,9 @@ class DataConfig:
     """Folder of a LeRobot v3 dataset."""
     branches: tuple[str, ...] = ()
     """Folders of branches that join the world model's data; none = the paper's setting."""
+    attempts: tuple[str, ...] = ()
+    """Folders of a policy's own attempts (`vla_rft_train.rft.attempts`), or LeRobot v3 datasets with failures
+    (`vla_rft_episodes export --all`), that join the world model's data: all of them, in scenes of their own."""
     camera: str = ""
     """Name of the camera; empty = the only one."""
     frames: int = 8
@@ -61,6 +64,9 @@ class WorldModelRun:
     data: DataConfig
     tokenizer: str = ""
     """Folder of the tokenizer's checkpoint."""
+    start: str = ""
+    """Checkpoint of a world model whose training goes on, with its statistics, on other data: a refresh. Give the loop
+    fewer steps and a smaller `lr`."""
     model: WorldModelConfig
     action_bins: int = 256
     """Bins per number of an action (the paper); 0 = one continuous embedding per frame."""
@@ -175,7 +181,7 @@ def _world_model_sim() -> WorldModelRun:
         looks=4,
         use_state=True,
         loop=LoopConfig(
-            steps=2300, batch=16, lr=1.2e-3, warmup=200, decay="cosine", final_lr=0.02, weight_decay=0.01, ema=0.995,
+            steps=4000, batch=16, lr=1.2e-3, warmup=200, decay="cosine", final_lr=0.02, weight_decay=0.01, ema=0.995,
             log_every=50,
         ),
     )  # fmt: skip

@@ -20,17 +20,24 @@ def train(config: WorldModelRun, out: Path) -> Path:
     if not config.tokenizer:
         raise ValueError("tokenizer: name the folder of a tokenizer's checkpoint")
     parent = released.load_tokenizer(Path(config.tokenizer))
-    data = prepare(config.data, size=parent.model.config.image_size)
+    begun = released.load_world_model(Path(config.start), parent) if config.start else None
+    data = prepare(config.data, size=parent.model.config.image_size, stats=begun.stats if begun else None)
     if parent.spec is not None and data.spec is not None:
         parent.spec.require_same(data.spec, ours=config.tokenizer, theirs=config.data.dataset)
     torch.manual_seed(config.loop.seed)
     model = WorldModelTraining(
         WorldModel(config.model, released.layout_of(config, parent.model.config, data.stats)), parent.model
     )
+    if begun is not None:
+        if begun.config.model != config.model or begun.model.layout != model.world_model.layout:
+            raise ValueError(f"start: {config.start} is {begun.config.model}, this run is {config.model}")
+        model.world_model.load_state_dict(begun.model.state_dict())
     command.announce(
         "world model", model.world_model, f"{model.world_model.layout.length(config.data.frames)} positions"
     )
     facts = dict(data.facts) | {"git": command.git_revision(), "tokenizer": parent.digest}
+    if begun is not None:
+        facts["parent"] = begun.digest
     if config.looks and not config.encode_once:
         raise ValueError(f"looks: {config.looks} copies of every window need encode_once")
     windows = data.train

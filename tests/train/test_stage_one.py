@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from vla_rft_core.manifest import read_manifest
+from vla_rft_episodes.branches import Branches
 from vla_rft_train import command, released
 from vla_rft_train.benchmark import main as benchmark
 from vla_rft_train.data.codes import CodedWindows
@@ -22,6 +23,8 @@ from vla_rft_train.evaluate.__main__ import main as evaluate
 from vla_rft_train.loop import checkpoint
 from vla_rft_train.loop.progress import LOG
 from vla_rft_train.presets import TokenizerRun, WorldModelRun, tokenizer_run, world_model_run
+from vla_rft_train.rft.attempts import main as record_attempts
+from vla_rft_train.rft.benchmark import SHIPPED
 from vla_rft_train.stages import as_float
 from vla_rft_train.train_tokenizer import train as train_tokenizer
 from vla_rft_train.train_world_model import train as train_world_model
@@ -164,6 +167,35 @@ def test_no_motion_keeps_absolute_numbers_and_stops_deltas(made, world_model: Pa
     torch.testing.assert_close(physical[..., moving], torch.zeros(3, 1, 1, 6), rtol=0.0, atol=1e-6)
     first = stats.unnormalize(actions[:, :1, :1])[..., width]
     torch.testing.assert_close(physical[..., width], first, rtol=0.0, atol=1e-6)
+
+
+def test_a_refresh_goes_on_with_a_policys_own_attempts(
+    made, tokenizer: Path, world_model: Path, tmp_path: Path
+) -> None:
+    attempts = tmp_path / "attempts"
+    words = [str(SHIPPED / "policy"), "--trials", "2", "--num-steps", "2", "--out", str(attempts)]
+    assert record_attempts(words) == 0
+    recorded = Branches(attempts)
+    assert len(recorded) == 2 and all(len(a.actions) > 16 and len(a.images("front")) == len(a.states) for a in recorded)
+    stamps = [path.stat().st_mtime_ns for path in sorted(attempts.rglob("*"))]
+    assert record_attempts(words) == 0
+    assert stamps == [path.stat().st_mtime_ns for path in sorted(attempts.rglob("*"))]
+
+    config = world_model_config(made, tokenizer)
+    data = replace(config.data, branches=(), attempts=(str(attempts), str(made.dataset)))
+    alone = prepare(replace(data, attempts=()), size=32)
+    assert len(prepare(data, size=32).train) > len(alone.train) + len(alone.held_out)
+    config = replace(config, data=data, start=str(world_model), loop=replace(config.loop, lr=1e-9))
+    refreshed = released.load_world_model(
+        train_world_model(config, tmp_path / "run"), released.load_tokenizer(tokenizer)
+    )
+    begun = released.load_world_model(world_model, released.load_tokenizer(tokenizer))
+    assert dict(refreshed.stats) == dict(begun.stats)
+    ours, theirs = refreshed.model.state_dict(), begun.model.state_dict()
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+    with pytest.raises(ValueError, match="start: "):
+        other = replace(config, model=replace(config.model, width=64))
+        train_world_model(other, tmp_path / "other")
 
 
 class TestRefused:

@@ -40,7 +40,7 @@ def prepare(config: DataConfig, *, size: int, stats: Mapping[str, NormStats] | N
     if not config.dataset:
         raise ValueError("data.dataset: name the folder of a LeRobot v3 dataset")
     path, camera = Path(config.dataset), config.camera or None
-    share = int(config.cache_gb * 1e9 / (2 + len(config.branches)))
+    share = int(config.cache_gb * 1e9 / (2 + len(config.branches) + len(config.attempts)))
 
     def episodes(numbers: list[int] | None) -> DatasetClips:
         return DatasetClips(path, camera=camera, size=size, episodes=numbers, cache_bytes=share)
@@ -53,6 +53,11 @@ def prepare(config: DataConfig, *, size: int, stats: Mapping[str, NormStats] | N
     parts: list[Clips] = [train]
     for folder in config.branches:  # those of held-out episodes show held-out scenes
         parts.append(BranchClips(Path(folder), camera=camera, size=size, episodes=train.episode_ids, cache_bytes=share))
+    for folder in map(Path, config.attempts):
+        if (folder / layout.INFO).is_file():
+            parts.append(DatasetClips(folder, camera=camera, size=size, episodes=None, cache_bytes=share))
+        else:
+            parts.append(BranchClips(folder, camera=camera, size=size, episodes=None, cache_bytes=share))
     window = WindowConfig(frames=config.frames, actions_per_frame=config.actions_per_frame)
     return Prepared(
         train=Windows(JoinedClips(parts), window, dict(stats)),

@@ -1,7 +1,8 @@
 """`python -m vla_rft_train.rft.ablation PRESET --out DIR --policy P --world-model W --tokenizer T ...`: Table 4.
 
 The three designs of the reward, and R3 with the terminal outcome where its head is named, from the same policy with the
-same settings; beside them as many steps of supervised flow matching of the same head: one row each and seed.
+same settings; beside them supervised flow matching of the same head for as many steps, and for as much time: one row
+each and seed.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from vla_rft_train.closed_loop import LoopSettings
 from vla_rft_train.rft.control import add_options
 from vla_rft_train.rft.presets import RftRun, rft_run
 from vla_rft_train.rft.rewards import Design
-from vla_rft_train.rft.study import Arm, TrialPlan, report, run_arm
+from vla_rft_train.rft.study import Arm, Row, TrialPlan, report, run_arm
 
+SUPERVISED = "SFT"
 EVERY_GROUP = 1e9
 """No group's rewards span as much: all are left out, and Eq. 13 is its flow-matching term."""
 
@@ -25,16 +27,27 @@ def ablation(run: RftRun, arguments: argparse.Namespace) -> int:
     """Run what is not there yet and print the table."""
     settings = LoopSettings(num_steps=run.chain.num_steps, noise_scale=arguments.noise_scale)
     plan = TrialPlan(trials=arguments.trials, first_seed=arguments.first_seed, settings=settings)
-    rows = [run_arm(arm.seeded(seed), arguments.out, plan) for seed in arguments.seeds for arm in arms(run)]
+    rows = []
+    for seed in arguments.seeds:
+        mine = {arm.name: run_arm(arm.seeded(seed), arguments.out, plan) for arm in arms(run)}
+        longer = as_long(next(arms(run)), mine[SUPERVISED], mine[Design.MODEL.value])
+        rows += [*mine.values(), run_arm(longer.seeded(seed), arguments.out, plan)]
     report(rows, arguments.out, "Reward designs (Table 4)", [])
     return 0
+
+
+def as_long(supervised: Arm, took: Row, rewarded: Row) -> Arm:
+    """Supervision for as much time as a rewarded fine-tuning took, not for as many steps."""
+    steps = max(supervised.run.loop.steps, round(took.steps * rewarded.seconds / took.seconds))
+    loop = replace(supervised.run.loop, steps=steps, save_every=max(supervised.run.loop.save_every, steps // 8))
+    return Arm(name=f"{SUPERVISED}-equal-time", run=replace(supervised.run, loop=loop))
 
 
 def arms(run: RftRun) -> Iterator[Arm]:
     """Supervision alone, then one per design; with an outcome's head, one more."""
     nothing = replace(run.grpo, mse=1.0, entropy=0.0, min_spread=EVERY_GROUP)
     plain = replace(run.reward, design=Design.ACTION, outcome=0.0)
-    yield Arm(name="SFT", run=replace(run, grpo=nothing, reward=plain))
+    yield Arm(name=SUPERVISED, run=replace(run, grpo=nothing, reward=plain))
     for design in (Design.ACTION, Design.IMAGE, Design.MODEL):
         yield Arm(name=design.value, run=replace(run, reward=replace(run.reward, design=design, outcome=0.0)))
     if run.reward.outcome_head:

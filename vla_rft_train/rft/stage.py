@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vla_rft_core import config as core_config
+from vla_rft_train.data.augment import AugmentConfig, augment
 from vla_rft_train.loop.trainer import STEP
 from vla_rft_train.models.policy import Policy
 from vla_rft_train.pictures import save_rows
@@ -29,13 +30,15 @@ from vla_rft_train.rft.policy import Draws, Experience, StochasticPolicy
 from vla_rft_train.rft.presets import RftRun
 from vla_rft_train.rft.rewards import Reward, Scene
 from vla_rft_train.rft.start_states import PreparedStarts
-from vla_rft_train.stages import Origin
+from vla_rft_train.stages import Origin, as_float
 
 RUN_FILE = "rft.yaml"
 """A checkpoint's fine-tuning configuration; its config.yaml is the policy's: what reads a policy reads it too."""
 COMPARED = 4
 """Start states whose distribution of actions is drawn before and after."""
 HELD_OUT = "held_out_"
+AUGMENTED = 1
+"""Keeps the draws of augmentation apart from those of the chains."""
 
 
 class RftStage:
@@ -60,7 +63,7 @@ class RftStage:
         self.clock = Clock()
         chosen = _evenly(len(starts.held_out), run.data.validated)
         self._validation = torch.utils.data.default_collate([starts.held_out[i] for i in chosen])
-        self._stats = policy.stats["action"]
+        self._stats, self._augment = policy.stats["action"], policy.config.augment
         self._origin = Origin(policy.config, starts.spec, policy.stats, facts)
         self._before = self._distribution()  # before a checkpoint is loaded: how the policy acted at the very start
 
@@ -71,6 +74,8 @@ class RftStage:
         """Roll out and reward a group from every start state of a batch; figures are scalars."""
         model, run, clock = self.model, self.run, self.clock
         key = (run.loop.seed, int(batch[STEP]))
+        if run.augment:
+            batch = augmented(batch, self._augment, key)
         draws = Draws.of(batch["id"].tolist(), model, group=run.group, key=key, like=batch["state"])
         with clock("look"):
             context = model.encode(batch)
@@ -196,6 +201,20 @@ class RftStage:
     def provenance(self) -> Mapping[str, Any]:
         """Where it comes from."""
         return self._origin.facts
+
+
+def augmented(batch: Mapping[str, Tensor], config: AugmentConfig, key: tuple[int, int]) -> dict[str, Tensor]:
+    """A batch of `StartStates` whose policy is shown other looks and states: each by its id, whatever the batch.
+
+    What the world model sees is as it was. key: seed and step.
+    """
+    images, states = [], []
+    with torch.random.fork_rng():
+        for image, state, number in zip(batch["image"], batch["state"], batch["id"].tolist(), strict=True):
+            torch.manual_seed(hash((*key, number, AUGMENTED)) % 2**63)
+            images.append(augment(as_float(image[None]), config)[0])
+            states.append(state + config.state * torch.randn_like(state))
+    return {**batch, "image": torch.cat(images).to(batch["state"].dtype), "state": torch.stack(states)}
 
 
 class Clock:

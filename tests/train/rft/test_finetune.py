@@ -23,7 +23,7 @@ from vla_rft_train.rft.benchmark import SHIPPED
 from vla_rft_train.rft.imagine import decode, distinct
 from vla_rft_train.rft.presets import RftRun, rft_run
 from vla_rft_train.rft.rewards import Design
-from vla_rft_train.rft.stage import RftStage
+from vla_rft_train.rft.stage import RftStage, augmented
 from vla_rft_train.rollout import Sampling
 
 torch.set_num_threads(1)
@@ -152,6 +152,22 @@ class TestStep:
         x = seen.chain.x.unflatten(1, (2, -1))
         assert torch.equal(x[0, :, 0], x[0, :, 1]) and not torch.equal(x[1, :, 0], x[1, :, 1])
         assert not torch.equal(x[0, 0], x[0, 1])
+
+    def test_the_policy_is_shown_what_its_training_showed_it(self, stage: RftStage) -> None:
+        plain = batch_of(stage, 1, 2)
+        augmentation = released.load_policy(SHIPPED / "policy").config.augment
+        assert stage.run.augment and augmentation.state > 0.0
+        before = torch.get_rng_state()
+        shown = augmented(plain, augmentation, (0, 5))
+        assert torch.equal(before, torch.get_rng_state())
+        assert all(torch.equal(shown[name], plain[name]) for name in ("frames", "world_state", "actions"))
+        assert not torch.equal(shown["state"], plain["state"])
+        moved = (shown["image"] - plain["image"].float() / 255.0).abs().mean(dim=(1, 2, 3))
+        assert bool((moved > 0.01).all()) and shown["image"].amax() <= 1.0
+        alone = augmented(batch_of(stage, 2), augmentation, (0, 5))
+        assert torch.equal(alone["image"][0], shown["image"][1]) and torch.equal(alone["state"][0], shown["state"][1])
+        later = augmented(plain, augmentation, (0, 6))
+        assert not torch.equal(later["image"], shown["image"])
 
     def test_before_the_first_update_the_ratio_is_1(self, stage: RftStage) -> None:
         stage.model.train()

@@ -13,7 +13,7 @@ from vla_rft_train.benchmark import main as benchmark
 from vla_rft_train.closed_loop import LoopSettings
 from vla_rft_train.loop import checkpoint
 from vla_rft_train.rft import grpo, outcome
-from vla_rft_train.rft.ablation import arms
+from vla_rft_train.rft.ablation import arms, as_long
 from vla_rft_train.rft.benchmark import SHIPPED
 from vla_rft_train.rft.control import verdict
 from vla_rft_train.rft.presets import control_run, rft_run
@@ -54,6 +54,18 @@ def test_the_ablation_has_a_row_per_reward() -> None:
     *_, last = arms(with_head)
     assert last.name == "R3-outcome" and last.run.reward.outcome == 1.0
     assert last.seeded(3).name == "R3-outcome-seed-3" and last.seeded(3).run.loop.seed == 3
+
+
+def test_supervision_for_as_much_time_has_more_steps() -> None:
+    supervised = next(arms(rft_run("debug")))
+    took, rewarded = (
+        replace(row(error=0.09, successes=4), seconds=10.0),
+        replace(row(error=0.09, successes=4), seconds=70.0),
+    )
+    longer = as_long(supervised, took, rewarded)
+    assert longer.name == "SFT-equal-time" and longer.run.loop.steps == 700
+    assert longer.run.grpo == supervised.run.grpo
+    assert as_long(supervised, rewarded, took).run.loop.steps == max(2, round(100 * 10 / 70))
 
 
 def test_a_study_does_nothing_twice(made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
