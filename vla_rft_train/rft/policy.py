@@ -160,6 +160,7 @@ class Draws:
             steps = torch.randn(config.num_steps, group, *chunk, generator=generator, dtype=like.dtype)
             flow_noise = torch.randn(group, *chunk, generator=generator, dtype=like.dtype)
             time = torch.rand(group, generator=generator, dtype=like.dtype) ** (1.0 / flow.TIME_ALPHA)
+            noise = config.noise_scale * noise
             made.append((noise.expand(group, *chunk), steps, flow_noise, time))
         noises, steps_of, flow_noises, times = zip(*made, strict=True)
         parts = torch.cat(noises), torch.cat(steps_of, dim=1), torch.cat(flow_noises), torch.cat(times)

@@ -47,10 +47,15 @@ class ChainConfig:
     shared_noise: bool = False
     """All rollouts of a start state begin at one x_0: what that does to the reward is no rollout's merit, and Eq. 12
     takes it out. Off: every rollout begins at its own (Algorithm 1)."""
+    noise_scale: float = 1.0
+    """Of x_0, in fine-tuning and where held-out start states are judged: 0 = always from zero. Fine-tune what will be
+    played: a policy that is evaluated and deployed from zero noise learns nothing from starts that it never has."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"chain: num_steps must be at least 1, got {self.num_steps}")
+        if not 0.0 <= self.noise_scale <= 1.0:
+            raise ValueError(f"chain: noise_scale must lie within [0, 1], got {self.noise_scale:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

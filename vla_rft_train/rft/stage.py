@@ -149,7 +149,7 @@ class RftStage:
         device = next(self.model.parameters()).device
         batch = {name: value.to(device) for name, value in self._validation.items()}
         noise = self.model.policy.noise(len(batch["state"]), torch.Generator().manual_seed(self.run.loop.seed))
-        return batch, self.model.encode(batch), noise.to(batch["state"])
+        return batch, self.model.encode(batch), self.run.chain.noise_scale * noise.to(batch["state"])
 
     @torch.no_grad()
     def draw(self, model: object, folder: Path, step: int) -> None:
