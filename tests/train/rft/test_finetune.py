@@ -153,6 +153,15 @@ class TestStep:
         assert torch.equal(x[0, :, 0], x[0, :, 1]) and not torch.equal(x[1, :, 0], x[1, :, 1])
         assert not torch.equal(x[0, 0], x[0, 1])
 
+    def test_chains_may_begin_where_evaluation_does(self, made) -> None:
+        run = config(made)
+        zero = make_stage(replace(run, chain=replace(run.chain, noise_scale=0.0)), CPU)
+        seen, _ = zero.play(batch_of(zero, 1, 2))
+        assert not seen.chain.x[0].any() and seen.chain.x[1].any()
+        assert zero.held_out() == zero.held_out()
+        with pytest.raises(ValueError, match="noise_scale must lie within"):
+            replace(run.chain, noise_scale=-1.0)
+
     def test_the_policy_is_shown_what_its_training_showed_it(self, stage: RftStage) -> None:
         plain = batch_of(stage, 1, 2)
         augmentation = released.load_policy(SHIPPED / "policy").config.augment
