@@ -46,7 +46,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default 0 1 2)")
     parser.add_argument("--trials", type=int, default=20, help="in the cell, per policy (default 20; 0 = none)")
     parser.add_argument("--first-seed", type=int, default=100, help="of the placements (default 100)")
-    parser.add_argument("--noise-scale", type=float, default=0.0, help="of the noise chunks start from (default 0)")
+    parser.add_argument(
+        "--noise-scale", type=float, default=1.0, help="of the noise chunks start from (default 1, as when fine-tuned)"
+    )
 
 
 if __name__ == "__main__":

@@ -54,8 +54,7 @@ class RftRun:
     tokenizer: str = ""
     """Checkpoint of the world model's tokenizer."""
     augment: bool = False
-    """Show the policy its start states as its own training did, augmented, a group alike (not in the paper). Without it
-    a policy that has to look at few scenes learns them by heart again."""
+    """Show the policy its start states as its own training did, augmented, a group alike (not in the paper)."""
     group: int = 16
     """N: rollouts of every start state."""
     chain: ChainConfig = field(default_factory=ChainConfig)
@@ -130,7 +129,6 @@ def _sim() -> RftRun:
     """
     return RftRun(
         data=StartConfig(frames=8, held_out=0.1),
-        augment=True,
         chain=ChainConfig(num_steps=4, shared_noise=True),
         sigma=SigmaConfig(low=0.03, high=0.08),
         grpo=GrpoConfig(spread=Spread.GROUP),
