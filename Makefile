@@ -17,6 +17,7 @@ PROTOCOL ?= launch/protocols/grasp_noise.yaml
 CHECKPOINT ?= vla_rft_train/checkpoints/sim/policy
 BUNDLE ?= runs/bundles/sim
 NOISE ?= 0
+BRANCHES ?= 4000
 STUDY := $(or $(STUDY),runs/trials-$(shell date +%Y%m%d-%H%M%S))
 RECORD ?= false
 LEROBOT := .venv-lerobot
@@ -58,8 +59,8 @@ demos: ## N simulated demonstrations as episode files [N=50] [SEED=0] [OUT=runs/
 	@$(PY) -m vla_rft_sim.collect --count $(N) --seed $(SEED) --out $(OUT)
 
 # What is there is gone on with or left alone: a run that was stopped is simply started again.
-world-model: setup-train ## tokenizer, world model and their page, from demonstrations [OUT=runs/demos] [DATASET=runs/dataset]
-	@$(PY) -m vla_rft_sim.branch $(OUT) --count 4000 --out $(STAGE)/branches
+world-model: setup-train ## tokenizer, world model and their page, from demonstrations [OUT=runs/demos] [DATASET=runs/dataset] [BRANCHES=4000]
+	@$(PY) -m vla_rft_sim.branch $(OUT) --count $(BRANCHES) --out $(STAGE)/branches
 	@$(PY) -m vla_rft_sim.collect --count 20 --seed 1000 --out $(STAGE)/held-out
 	@$(PY) -m vla_rft_episodes export $(STAGE)/held-out --format lerobot-v3 --fps 10 --out $(STAGE)/held-out-dataset
 	@$(PY) -m vla_rft_sim.branch $(STAGE)/held-out --count 300 --twins --out $(STAGE)/held-out-branches
