@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vla_rft_core.errors import VlaRftError
-from vla_rft_episodes.branches import Branch, Branches
+from vla_rft_episodes.branches import EXPERT, Branch, Branches
 from vla_rft_train import released
 from vla_rft_train.data.branches import BranchClips
 from vla_rft_train.data.clips import DatasetClips
@@ -166,7 +166,7 @@ def failing_cases(branches: Branches, count: int, *, seed: int) -> list[Case]:
     twins = {
         (episode, branches[i].tick): i
         for i, (episode, kind) in enumerate(zip(branches.episodes, branches.kinds, strict=True))
-        if kind == "expert"
+        if kind == EXPERT
     }
     found: dict[str, list[Case]] = {kind: [] for kind in FAILING}
     for i, kind in enumerate(branches.kinds):

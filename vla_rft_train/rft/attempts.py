@@ -11,7 +11,6 @@ goes on with the world model's training, before or between fine-tunings.
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,16 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from vla_rft_core.action import action_between
 from vla_rft_core.cell import from_factory
 from vla_rft_core.errors import VlaRftError
-from vla_rft_core.image import policy_image
 from vla_rft_core.types import Observation
 from vla_rft_episodes import branches as storage
-from vla_rft_episodes.branches import TRUTHS, Branch, compress
+from vla_rft_episodes.branches import Branch, branch_of
 from vla_rft_train import released
 from vla_rft_train.closed_loop import Actor, LoopSettings, TrialCell, TrialResult, run_trial
 from vla_rft_train.evaluate.policy import CELL
@@ -51,27 +47,16 @@ class Tape:
 
     def branch(self, result: TrialResult) -> Branch:
         """The whole attempt."""
-        seen, spec = self._observations, self._cell.spec
-        commanded = [observation.commanded for observation in seen]
-        return Branch(
+        return branch_of(
+            self._observations,
+            self._truths,
+            self._cell.spec,
             kind=result.failure or SUCCESS,
             parameters={"seed": float(result.seed)},
             episode=f"attempt-{result.seed}",
             tick=0,
-            prompt=seen[0].prompt,
-            commanded=np.array([[*s.T_base_tcp.position, *s.T_base_tcp.quaternion, s.width] for s in commanded]),
-            actions=np.array([action_between(a, b, spec) for a, b in itertools.pairwise(commanded)]),
-            states=np.array([observation.state for observation in seen]),
-            truth={name: np.array([_fact(truth, name) for truth in self._truths]) for name in TRUTHS},
-            jpegs={
-                camera.name: [compress(policy_image(o.images[camera.name], camera.policy_size)) for o in seen]
-                for camera in spec.cameras
-            },
+            prompt=self._observations[0].prompt,
         )
-
-
-def _fact(truth: Any, name: str) -> float:
-    return float(truth.grasped_vertices if name == "held" else getattr(truth, name))
 
 
 def record(given: argparse.Namespace) -> Counter[str]:
@@ -82,21 +67,26 @@ def record(given: argparse.Namespace) -> Counter[str]:
     present = sorted(given.out.glob(f"{storage.PREFIX}*"))
     if present and (theirs := storage.read_shard_manifest(present[0])["plan"]) != plan:
         raise ValueError(f"{given.out}: holds attempts of {theirs}, not of {plan}; take another folder")
+    seeds = range(given.first_seed, given.first_seed + given.trials)
+    left = [seed for seed in seeds if not (given.out / f"{storage.PREFIX}{_name(seed)}").exists()]
     ended: Counter[str] = Counter()
+    if not left:
+        return ended
     cell: TrialCell = from_factory(given.cell)
     try:
         actor = Actor(model, num_steps=settings.num_steps, noise_scale=settings.noise_scale)
-        for seed in tqdm(range(given.first_seed, given.first_seed + given.trials), "attempts", file=sys.stderr):
-            name = f"attempt-{seed:06d}"
-            if (given.out / f"{storage.PREFIX}{name}").exists():
-                continue
+        for seed in tqdm(left, "attempts", file=sys.stderr):
             tape = Tape(cell)
             branch = tape.branch(run_trial(cell, actor, seed, settings, on_period=tape.see))
-            storage.write_shard(given.out, name, [branch], spec=cell.spec, plan=plan)
+            storage.write_shard(given.out, _name(seed), [branch], spec=cell.spec, plan=plan)
             ended[branch.kind] += 1
     finally:
         cell.close()
     return ended
+
+
+def _name(seed: int) -> str:
+    return f"attempt-{seed:06d}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,10 +25,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from vla_rft_core.errors import VlaRftError
-from vla_rft_episodes.branches import Branches
+from vla_rft_episodes.branches import EXPERT, FINISHED, VERTEX_DEVIATION, Branches
 from vla_rft_train import released
 from vla_rft_train.allocator import keep_memory
 from vla_rft_train.data.branches import BranchClips
@@ -90,7 +91,7 @@ def groups_of(branches: Branches) -> list[StartGroup]:
     """Start states as they were written; ValueError when the folder was not made for this study."""
     if "chunk" not in branches.plan:
         raise ValueError("these branches were not made by `python -m vla_rft_sim.perturbed`")
-    starts = [i for i, kind in enumerate(branches.kinds) if kind == "expert"]
+    starts = [i for i, kind in enumerate(branches.kinds) if kind == EXPERT]
     found = [StartGroup(a, tuple(range(a + 1, b))) for a, b in itertools.pairwise([*starts, len(branches)])]
     sizes = {len(group.perturbed) for group in found}
     if len(sizes) != 1:
@@ -111,8 +112,8 @@ def judge(
     pictures: list[Tensor] = []
     chunk = int(branches.plan["chunk"])
     for part in tqdm(_parts(groups), desc="start states", unit="batch", file=sys.stderr):
-        expert = _stack([windows.window(group.expert, 0) for _, group in part])
-        others = [_stack([windows.window(i, 0) for i in group.perturbed]) for _, group in part]
+        expert = default_collate([windows.window(group.expert, 0) for _, group in part])
+        others = [default_collate([windows.window(i, 0) for i in group.perturbed]) for _, group in part]
         actions = torch.stack([other["actions"].flatten(1, 2) for other in others])
         batch = {
             "id": torch.tensor([number for number, _ in part]),
@@ -130,8 +131,8 @@ def judge(
     parameters = [[branches[i].parameters for i in group.perturbed] for group in groups]
     happened = {
         PICTURES: torch.cat(pictures).double().numpy(),
-        TOWEL: -np.array([[p["vertex_deviation_m"] for p in row] for row in parameters]),
-        SUCCESS: np.array([[p["finished"] for p in row] for row in parameters]),
+        TOWEL: -np.array([[p[VERTEX_DEVIATION] for p in row] for row in parameters]),
+        SUCCESS: np.array([[p[FINISHED] for p in row] for row in parameters]),
     }
     scores = {name: torch.cat(values).double().numpy() for name, values in said.items()}
     return Judged(scores | {TRUE_PICTURES: happened[PICTURES]}, happened)
@@ -140,10 +141,6 @@ def judge(
 def _parts(groups: Sequence[StartGroup]) -> list[list[tuple[int, StartGroup]]]:
     numbered = list(enumerate(groups))
     return [numbered[i : i + STATES] for i in range(0, len(numbered), STATES)]
-
-
-def _stack(items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return dict(torch.utils.data.default_collate(list(items)))
 
 
 # --- agreement ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -27,11 +27,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vla_rft_core import config
+from vla_rft_core.action import action_between
 from vla_rft_core.errors import ManifestError
 from vla_rft_core.files import sync
+from vla_rft_core.image import policy_image
 from vla_rft_core.manifest import read_manifest, write_manifest
 from vla_rft_core.spec import RobotSpec
-from vla_rft_core.types import Image
+from vla_rft_core.types import Image, Observation
 from vla_rft_episodes.errors import EpisodeError
 
 KIND = "branches"
@@ -39,6 +41,11 @@ PREFIX = "shard-"
 TABLE, FRAMES = "branches.parquet", "frames.bin"
 TRUTH = "truth."
 JPEG_QUALITY = 92
+EXPERT = "expert"
+"""The kind that does nothing differently."""
+FINISHED, VERTEX_DEVIATION = "finished", "vertex_deviation_m"
+"""Parameters of branches that were played to the end: is the towel folded there (0 or 1); mean distance of its vertices
+from where the expert's branch from the same tick has them after the last observation [m]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +75,54 @@ class Branch:
     def images(self, camera: str) -> Image:
         """uint8 RGB (T + 1, S, S, 3), decoded now."""
         return np.stack([_decoded(jpeg) for jpeg in self.jpegs[camera]])
+
+
+class JudgedTowel(Protocol):
+    """What only a simulator knows of a towel; lengths in metres."""
+
+    edge_gap: float
+    mirrored_gap: float
+    area_ratio: float
+    max_height: float
+    grasped_vertices: int
+    success: bool
+
+
+def branch_of(
+    observations: Sequence[Observation],
+    truths: Sequence[JudgedTowel],
+    spec: RobotSpec,
+    *,
+    kind: str,
+    parameters: Mapping[str, float],
+    episode: str,
+    tick: int,
+    prompt: str,
+) -> Branch:
+    """What was seen and judged, T + 1 times a control period apart, with its labels."""
+    commanded = [observation.commanded for observation in observations]
+    return Branch(
+        kind=kind,
+        parameters=parameters,
+        episode=episode,
+        tick=tick,
+        prompt=prompt,
+        commanded=np.array([[*s.T_base_tcp.position, *s.T_base_tcp.quaternion, s.width] for s in commanded]),
+        actions=np.array([action_between(a, b, spec) for a, b in itertools.pairwise(commanded)]),
+        states=np.array([observation.state for observation in observations]),
+        truth={
+            "edge_gap": np.array([t.edge_gap for t in truths]),
+            "mirrored_gap": np.array([t.mirrored_gap for t in truths]),
+            "area_ratio": np.array([t.area_ratio for t in truths]),
+            "max_height": np.array([t.max_height for t in truths]),
+            "held": np.array([float(t.grasped_vertices) for t in truths]),
+            "success": np.array([float(t.success) for t in truths]),
+        },
+        jpegs={
+            camera.name: [compress(policy_image(o.images[camera.name], camera.policy_size)) for o in observations]
+            for camera in spec.cameras
+        },
+    )
 
 
 def compress(image: Image) -> bytes:

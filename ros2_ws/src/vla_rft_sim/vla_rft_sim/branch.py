@@ -18,15 +18,13 @@ from pathlib import Path
 
 from vla_rft_core.errors import DeviceError, VlaRftError
 from vla_rft_episodes import branches as storage
-from vla_rft_episodes.branches import Branch
+from vla_rft_episodes.branches import EXPERT, Branch
 from vla_rft_episodes.collection import Collection
 from vla_rft_episodes.errors import EpisodeError
 from vla_rft_sim.attempt import Stage
 from vla_rft_sim.collect import INTERRUPTED
 from vla_rft_sim.continuation import Demonstration, branch_off, twin_of
-from vla_rft_sim.deviations import EXPERT
-from vla_rft_sim.shards import Shard, shards, simulate
-from vla_rft_sim.workers import Workers
+from vla_rft_sim.shards import Shard, shards, simulate, workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +66,6 @@ def make_shard(stage: Stage, shard: Shard, plan: BranchPlan, out: Path) -> Count
 
 
 _load = lru_cache(maxsize=1)(Demonstration.load)
-_stage: Stage | None = None
-_task: tuple[BranchPlan, Path] | None = None
-
-
-def _prepare(plan: BranchPlan, out: Path) -> None:
-    global _stage, _task
-    _stage, _task = Stage(), (plan, out)
-
-
-def _make(shard: Shard) -> Counter[str]:
-    assert _stage is not None and _task is not None
-    return make_shard(_stage, shard, *_task)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         plan = BranchPlan(seed=arguments.seed, horizon=arguments.horizon, count=arguments.count, twins=arguments.twins)
         wanted = shards(Collection(arguments.demonstrations), plan.count)
-        with Workers(arguments.workers, _prepare, plan, out) as crew:
-            for made in simulate(crew, _make, wanted, plan, out, what="branches"):
+        with workers(arguments.workers, make_shard, plan, out) as crew:
+            for made in simulate(crew, wanted, plan, out, what="branches"):
                 kinds += made
     except (ValueError, VlaRftError) as error:
         print(f"branch: {error}", file=sys.stderr)

@@ -5,24 +5,21 @@ Through executor and safety filter like any motion; with unchanged targets the d
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vla_rft_core.action import action_between
 from vla_rft_core.errors import DeviceError
-from vla_rft_core.image import policy_image
 from vla_rft_core.types import ActionChunk, Observation, SetPoint, Source
 from vla_rft_episodes import channels, codec
-from vla_rft_episodes.branches import Branch, compress
+from vla_rft_episodes.branches import Branch, branch_of
 from vla_rft_episodes.errors import EpisodeError
 from vla_rft_episodes.reader import Episode
 from vla_rft_sim import deviations
 from vla_rft_sim.attempt import Stage
-from vla_rft_sim.cell import SERVO_PERIOD_NS, SimCell
+from vla_rft_sim.cell import SERVO_PERIOD_NS
 from vla_rft_sim.deviations import Phases, Targets
 from vla_rft_sim.randomize import Randomization
 from vla_rft_sim.towel import TowelTruth
@@ -83,7 +80,7 @@ def branch_off(stage: Stage, demonstration: Demonstration, *, horizon: int, rand
     kind, tick = deviations.draw(phases, horizon, random)
     changed = kind.change(demonstration.targets(tick, horizon), phases, tick, random)
     observations, truths = play(stage, demonstration, tick, changed)
-    return as_branch(stage.cell, demonstration, observations, truths, labels=(kind.name, changed.parameters, tick))
+    return labelled(stage, demonstration, observations, truths, labels=(kind.name, changed.parameters, tick))
 
 
 def twin_of(stage: Stage, demonstration: Demonstration, branch: Branch) -> Branch:
@@ -91,7 +88,7 @@ def twin_of(stage: Stage, demonstration: Demonstration, branch: Branch) -> Branc
     targets = demonstration.targets(branch.tick, len(branch.actions))
     observations, truths = play(stage, demonstration, branch.tick, targets)
     labels = (deviations.EXPERT, targets.parameters, branch.tick)
-    return as_branch(stage.cell, demonstration, observations, truths, labels=labels)
+    return labelled(stage, demonstration, observations, truths, labels=labels)
 
 
 def play(
@@ -137,40 +134,23 @@ def watch(stage: Stage, periods: int, *, drop_at: int = -1) -> tuple[list[Observ
     return observations, truths
 
 
-def as_branch(
-    cell: SimCell,
+def labelled(
+    stage: Stage,
     demonstration: Demonstration,
     observations: list[Observation],
     truths: list[TowelTruth],
     *,
-    labels: tuple[str, Any, int],
+    labels: tuple[str, Mapping[str, float], int],
 ) -> Branch:
     """What was watched, as it is stored. labels: kind, parameters, tick."""
-    commanded = [observation.commanded for observation in observations]
-    actions = [action_between(a, b, cell.spec) for a, b in itertools.pairwise(commanded)]
     kind, parameters, tick = labels
-    return Branch(
+    return branch_of(
+        observations,
+        truths,
+        stage.cell.spec,
         kind=kind,
         parameters=parameters,
         episode=demonstration.episode,
         tick=tick,
         prompt=demonstration.prompt,
-        commanded=np.array([[*s.T_base_tcp.position, *s.T_base_tcp.quaternion, s.width] for s in commanded]),
-        actions=np.array(actions),
-        states=np.array([observation.state for observation in observations]),
-        truth={
-            "edge_gap": np.array([t.edge_gap for t in truths]),
-            "mirrored_gap": np.array([t.mirrored_gap for t in truths]),
-            "area_ratio": np.array([t.area_ratio for t in truths]),
-            "max_height": np.array([t.max_height for t in truths]),
-            "held": np.array([float(t.grasped_vertices) for t in truths]),
-            "success": np.array([float(t.success) for t in truths]),
-        },
-        jpegs={
-            camera.name: [
-                compress(policy_image(observation.images[camera.name], camera.policy_size))
-                for observation in observations
-            ]
-            for camera in cell.spec.cameras
-        },
     )

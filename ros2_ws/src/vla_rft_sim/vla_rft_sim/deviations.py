@@ -14,13 +14,12 @@ import numpy as np
 
 from vla_rft_core.geometry import Array
 from vla_rft_core.types import SetPoint
+from vla_rft_episodes.branches import EXPERT
 
 CLOSED_M = 0.03
 """A target below this width closes the fingers."""
 OPEN_M = 0.08
 """How far fingers open that open at the wrong time."""
-EXPERT = "expert"
-"""The kind that does nothing differently."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,15 +21,14 @@ import numpy as np
 from vla_rft_core.errors import DeviceError, VlaRftError
 from vla_rft_core.geometry import Array
 from vla_rft_episodes import branches as storage
-from vla_rft_episodes.branches import Branch
+from vla_rft_episodes.branches import EXPERT, FINISHED, VERTEX_DEVIATION, Branch
 from vla_rft_episodes.collection import Collection
 from vla_rft_episodes.errors import EpisodeError
 from vla_rft_sim.attempt import Stage
 from vla_rft_sim.collect import INTERRUPTED
-from vla_rft_sim.continuation import Demonstration, as_branch, begin, watch
-from vla_rft_sim.deviations import CLOSED_M, EXPERT, Phases, Targets
-from vla_rft_sim.shards import Shard, shards, simulate
-from vla_rft_sim.workers import Workers
+from vla_rft_sim.continuation import Demonstration, begin, labelled, watch
+from vla_rft_sim.deviations import CLOSED_M, Targets
+from vla_rft_sim.shards import Shard, shards, simulate, workers
 
 PERTURBED = "perturbed"
 SMALLEST_M, LARGEST_M = 0.002, 0.04
@@ -40,9 +39,6 @@ BACK = 5
 """Periods in which the arm is led back to where the demonstration should be."""
 REST = 12
 """Periods after the last target, for the towel to come to rest."""
-FINISHED, DEVIATION = "finished", "vertex_deviation_m"
-"""Of a branch's parameters: is the towel folded at the end (0 or 1); mean distance of the towel's vertices from where
-the demonstration's chunk has them when the watching ends [m]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,17 +102,12 @@ def make_shard(stage: Stage, shard: Shard, plan: PerturbationPlan, out: Path) ->
     demonstration = Demonstration.load(shard.episode)
     stage.randomizer.apply(demonstration.randomization)
     random = shard.random(plan.seed)
-    last = last_start(demonstration.phases)
+    places = demonstration.phases.open  # after the release nothing is left to go wrong
     made: list[Branch] = []
-    for tick in sorted(int(t) for t in random.choice(last + 1, size=shard.count, replace=shard.count > last + 1)):
+    for tick in sorted(int(t) for t in random.choice(places, size=shard.count, replace=shard.count > places)):
         made += from_one_start(stage, demonstration, tick, plan, random)
     storage.write_shard(out, shard.name, made, spec=stage.cell.spec, plan=asdict(plan))
     return Counter({"starts": shard.count})
-
-
-def last_start(phases: Phases) -> int:
-    """After the release nothing is left to go wrong."""
-    return phases.open - 1
 
 
 def from_one_start(
@@ -156,22 +147,8 @@ def _play(
     vertices = world.vertices
     cell.wait((len(targets.widths) - plan.watched) * cell.spec.control_period_ns)
     away = 0.0 if reference is None else float(np.linalg.norm(vertices - reference, axis=-1).mean())
-    parameters = {**targets.parameters, FINISHED: float(world.truth().success), DEVIATION: away}
-    return as_branch(cell, demonstration, observations, truths, labels=(kind, parameters, tick)), vertices
-
-
-_stage: Stage | None = None
-_task: tuple[PerturbationPlan, Path] | None = None
-
-
-def _prepare(plan: PerturbationPlan, out: Path) -> None:
-    global _stage, _task
-    _stage, _task = Stage(), (plan, out)
-
-
-def _make(shard: Shard) -> Counter[str]:
-    assert _stage is not None and _task is not None
-    return make_shard(_stage, shard, *_task)
+    parameters = {**targets.parameters, FINISHED: float(world.truth().success), VERTEX_DEVIATION: away}
+    return labelled(stage, demonstration, observations, truths, labels=(kind, parameters, tick)), vertices
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -187,8 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         plan = PerturbationPlan(seed=given.seed, starts=given.starts, chunks=given.chunks)
         wanted = shards(Collection(given.demonstrations), plan.starts)
-        with Workers(given.workers, _prepare, plan, given.out) as crew:
-            for _ in simulate(crew, _make, wanted, plan, given.out, what="start states"):
+        with workers(given.workers, make_shard, plan, given.out) as crew:
+            for _ in simulate(crew, wanted, plan, given.out, what="start states"):
                 pass
     except (ValueError, VlaRftError) as error:
         print(f"perturbed: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ from vla_rft_episodes import branches as storage
 from vla_rft_episodes.collection import Collection
 from vla_rft_episodes.errors import EpisodeError
 from vla_rft_episodes.labels import Outcome
+from vla_rft_sim.attempt import Stage
 from vla_rft_sim.workers import Workers
 
 LARGEST = 50
@@ -72,14 +73,34 @@ def missing(wanted: Sequence[Shard], plan: Any, out: Path) -> list[Shard]:
     return [shard for shard in wanted if shard.name not in present]
 
 
-def simulate(
-    crew: Workers, make: Callable[[Shard], Counter[str]], wanted: Sequence[Shard], plan: Any, out: Path, *, what: str
-) -> Iterator[Counter[str]]:
-    """Make what is missing, with a bar; what `make` counted of each shard as it is done."""
+MakeShard = Callable[[Stage, Shard, Any, Path], Counter[str]]
+"""Simulates and writes a shard of a plan into a folder; what it counts. A function of a module: processes import it."""
+_task: tuple[MakeShard, Stage, Any, Path] | None = None
+"""Of a worker process."""
+
+
+def workers(count: int, make: MakeShard, plan: Any, out: Path) -> Workers:
+    """Processes for `simulate`, each with a stage of its own."""
+    return Workers(count, _prepare, make, plan, out)
+
+
+def _prepare(make: MakeShard, plan: Any, out: Path) -> None:
+    global _task
+    _task = make, Stage(), plan, out
+
+
+def _make(shard: Shard) -> Counter[str]:
+    assert _task is not None
+    make, stage, plan, out = _task
+    return make(stage, shard, plan, out)
+
+
+def simulate(crew: Workers, wanted: Sequence[Shard], plan: Any, out: Path, *, what: str) -> Iterator[Counter[str]]:
+    """Make what is missing, with a bar; what was counted of each shard as it is done. crew: made by `workers`."""
     queue = missing(wanted, plan, out)
     total, left = (sum(shard.count for shard in some) for some in (wanted, queue))
     pending = iter(queue)
     with tqdm(total=total, initial=total - left, desc=what, unit="", file=sys.stderr) as bar:
-        for made in crew.results(make, lambda running: next(pending, None)):
+        for made in crew.results(_make, lambda running: next(pending, None)):
             bar.update(made.total())
             yield made
