@@ -32,7 +32,7 @@ def play_per_rollout(stage: RftStage, batch: Mapping[str, Tensor]) -> Experience
     draws = Draws.of(batch["id"].tolist(), model, group=group, key=key, like=batch["state"])
     copies = {name: value.repeat_interleave(group, dim=0) for name, value in batch.items() if name != STEP}
     velocity, sigma = model.parts(model.encode(copies), copies["state"], 1)
-    chain = sde.sample(velocity, sigma, draws.noise, draws.steps)
+    chain = sde.sample(velocity, sigma, draws.noise, draws.steps, correlation=stage.run.chain.correlation)
     ours = _imagine(stage.imagination, copies, chain.actions)
     reference = _imagine(stage.imagination, copies, copies["actions"])
     recorded = as_float(copies["frames"])

@@ -91,7 +91,7 @@ class StochasticPolicy(nn.Module):
     def play(self, context: Tensor, state: Tensor, draws: Draws) -> tuple[Chain, Tensor]:
         """A group of chains from every start state, and their log-densities [B, T, A]."""
         velocity, sigma = self.parts(context, state, draws.group)
-        chain = sde.sample(velocity, sigma, draws.noise, draws.steps)
+        chain = sde.sample(velocity, sigma, draws.noise, draws.steps, correlation=self.config.correlation)
         return chain, sde.log_prob(velocity, sigma, chain, self.config.over_steps)
 
     def forward(self, seen: Experience) -> tuple[Tensor, dict[str, Tensor]]:

@@ -50,12 +50,17 @@ class ChainConfig:
     noise_scale: float = 1.0
     """Of x_0, in fine-tuning and where held-out start states are judged: 0 = always from zero. Fine-tune what will be
     played: a policy that is evaluated and deployed from zero noise learns nothing from starts that it never has."""
+    correlation: float = 0.0
+    """Of the noise of neighbouring actions of a chunk, an autoregression over time; 0 = independent (Eq. 7). What is
+    tried out lasts then, and is of few effective dimensions (not in the paper; Eberhard et al., ICLR 2023)."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"chain: num_steps must be at least 1, got {self.num_steps}")
         if not 0.0 <= self.noise_scale <= 1.0:
             raise ValueError(f"chain: noise_scale must lie within [0, 1], got {self.noise_scale:g}")
+        if not 0.0 <= self.correlation < 1.0:
+            raise ValueError(f"chain: correlation must lie within [0, 1), got {self.correlation:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +104,8 @@ class Chain:
 
     x: Tensor
     """[K + 1, B, T, A], x[0] the noise, x[K] the chunk. No gradient."""
+    correlation: float = 0.0
+    """Of the steps' noise between neighbouring actions."""
 
     @property
     def actions(self) -> Tensor:
@@ -112,33 +119,56 @@ class Chain:
 
 
 @torch.no_grad()
-def sample(velocity: Velocity, sigma: Deviation, noise: Tensor, draws: Tensor) -> Chain:
+def sample(velocity: Velocity, sigma: Deviation, noise: Tensor, draws: Tensor, *, correlation: float = 0.0) -> Chain:
     """Play the chain from `noise` [B, T, A] with standard normal `draws` [K, B, T, A]."""
     x, steps = [noise], len(draws)
-    for k in range(steps):
+    for k, draw in enumerate(coloured(draws, correlation)):
         t = torch.full((len(noise),), k / steps, device=noise.device, dtype=noise.dtype)
-        x.append(_mean(velocity, x[-1], t, steps) + sigma(x[-1], t) * draws[k])
-    return Chain(torch.stack(x))
+        x.append(_mean(velocity, x[-1], t, steps) + sigma(x[-1], t) * draw)
+    return Chain(torch.stack(x), correlation)
 
 
 def log_prob(velocity: Velocity, sigma: Deviation, chain: Chain, over_steps: OverSteps = OverSteps.MEAN) -> Tensor:
-    """Log-density of every number of the chunk, [B, T, A]: Eq. 8 is its sum over a chunk. With gradients."""
+    """Log-density of every number of the chunk given those before it, [B, T, A]: Eq. 8 is its sum over a chunk.
+
+    With gradients.
+    """
     total = torch.zeros_like(chain.actions)
     for k in range(chain.steps):
         x, after = chain.x[k], chain.x[k + 1]
         t = torch.full((x.shape[0],), k / chain.steps, device=x.device, dtype=x.dtype)
         std = sigma(x, t)
-        total = total - 0.5 * ((after - _mean(velocity, x, t, chain.steps)) / std) ** 2 - std.log() - _LOG_ROOT_2PI
+        drawn = whitened((after - _mean(velocity, x, t, chain.steps)) / std, chain.correlation)
+        total = total - 0.5 * drawn**2 - std.log() - _LOG_ROOT_2PI
+    total[:, 1:] -= chain.steps * 0.5 * math.log1p(-(chain.correlation**2))
     return total / chain.steps if over_steps is OverSteps.MEAN else total
 
 
 def entropy(sigma: Deviation, chain: Chain) -> Tensor:
-    """Mean entropy [nats] of a number of a step, over the chain: [B]. With gradients."""
+    """Mean entropy [nats] of a number of a step by itself, over the chain: [B]. With gradients."""
     parts = []
     for k in range(chain.steps):
         t = torch.full((chain.x.shape[1],), k / chain.steps, device=chain.x.device, dtype=chain.x.dtype)
         parts.append(sigma(chain.x[k], t).log().flatten(1).mean(1))
     return torch.stack(parts).mean(0) + _LOG_ROOT_2PI + 0.5
+
+
+def coloured(white: Tensor, correlation: float) -> Tensor:
+    """Independent draws [..., T, A] of variance 1 -> the same, correlated over T, each still of variance 1."""
+    if not correlation:
+        return white
+    e = [white[..., 0, :]]
+    for t in range(1, white.shape[-2]):
+        e.append(correlation * e[-1] + math.sqrt(1.0 - correlation**2) * white[..., t, :])
+    return torch.stack(e, dim=-2)
+
+
+def whitened(e: Tensor, correlation: float) -> Tensor:
+    """The inverse of `coloured`."""
+    if not correlation:
+        return e
+    later = (e[..., 1:, :] - correlation * e[..., :-1, :]) / math.sqrt(1.0 - correlation**2)
+    return torch.cat([e[..., :1, :], later], dim=-2)
 
 
 def _mean(velocity: Velocity, x: Tensor, t: Tensor, steps: int) -> Tensor:

@@ -87,6 +87,30 @@ def test_without_noise_the_chain_is_the_flow() -> None:
     torch.testing.assert_close(still.actions, x)
 
 
+def test_correlated_noise_has_the_density_of_a_multivariate_normal_distribution() -> None:
+    player, correlation = Player(torch.float64), 0.7
+    draws = torch.randn(STEPS, BATCH, HORIZON, DIM, dtype=torch.float64)
+    chain = sde.sample(player.velocity, player.sigma, player.chain.x[0], draws, correlation=correlation)
+    apart = torch.arange(HORIZON)[:, None] - torch.arange(HORIZON)
+    among = correlation ** apart.abs().double()
+    total = torch.zeros(BATCH, DIM, dtype=torch.float64)
+    for k in range(STEPS):
+        x, t = chain.x[k], torch.full((BATCH,), k / STEPS, dtype=torch.float64)
+        mean, std = ((x + player.velocity(x, t) / STEPS).mT, player.sigma(x, t).mT)
+        normal = torch.distributions.MultivariateNormal(mean, std[..., None] * among * std[..., None, :])
+        total += normal.log_prob(chain.x[k + 1].mT)
+    found = sde.log_prob(player.velocity, player.sigma, chain, OverSteps.SUM).sum(1)
+    torch.testing.assert_close(found, total, rtol=0.0, atol=1e-9)
+
+
+def test_correlated_noise_is_as_large_as_independent_noise_and_can_be_undone() -> None:
+    white = torch.randn(20_000, 8, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    coloured = sde.coloured(white, 0.9)
+    torch.testing.assert_close(coloured.std(0), torch.ones(8, 1).double(), atol=0.02, rtol=0.0)
+    assert abs(float((coloured[:, 3] * coloured[:, 4]).mean()) - 0.9) < 0.02
+    torch.testing.assert_close(sde.whitened(coloured, 0.9), white)
+
+
 def test_noise_starts_between_its_bounds_and_stays_within_them() -> None:
     torch.manual_seed(0)
     head, config = Head(), SigmaConfig(low=0.02, high=0.32)
