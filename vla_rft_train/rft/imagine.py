@@ -9,7 +9,7 @@ Legend: S start states, N rollouts of each, T actions, F frames, k actions per f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +59,7 @@ class Imagination:
             )
         self.tokenizer, self.world_model = tokenizer.model.to(device), world_model.model.to(device)
         self.engine = RolloutEngine(self.world_model, config)
-        self._theirs, self._ours = policy_actions, world_model.stats["action"]
+        self._theirs, self.world_model_stats = policy_actions, world_model.stats
 
     @torch.no_grad()
     def rollouts(self, batch: Mapping[str, Tensor], actions: Tensor) -> Rollouts:
@@ -71,13 +71,36 @@ class Imagination:
         played = self.world_actions(sequences, batch["world_actions"])
         return Rollouts(context, self.engine.rollout(prefix, played, state_ids=batch["id"].tolist()))
 
+    def first_chunk(self, batch: Mapping[str, Tensor], horizon: int) -> dict[str, Tensor]:
+        """A batch of `StartStates` without what lies beyond a chunk of `horizon` actions."""
+        frames = horizon // self.world_model.layout.actions_per_frame
+        return {**batch, "world_actions": batch["world_actions"][:, :frames]}
+
+    @torch.no_grad()
+    def window(self, first: Tensor, state: Tensor, actions: Tensor, ids: Sequence[int]) -> Tensor:
+        """Frames [B, F, 3, H, W] that physical actions [B, F * k, A] lead to from frames [B, 3, H, W], each by itself.
+
+        state: [B, Sd], physical. ids: of each, the key of its draws.
+        """
+        stats, layout = self.world_model_stats, self.world_model.layout
+        context, codes = self.tokenizer.encode_window(first[:, None])
+        prefix = self.engine.prefill(
+            context.codes, stats["state"].normalize(state) if layout.state_dim else None, codes[:, 0]
+        )
+        per_frame = rearrange(stats["action"].normalize(actions), "b (f k) a -> b 1 f k a", k=layout.actions_per_frame)
+        return decode(self.tokenizer, Rollouts(context, self.engine.rollout(prefix, per_frame, state_ids=ids)))[:, 0]
+
+    def physical(self, world_actions: Tensor) -> Tensor:
+        """The world model's normalised actions [..., A] in metres and radians."""
+        return self.world_model_stats["action"].unnormalize(world_actions)
+
     def world_actions(self, actions: Tensor, demonstrated: Tensor) -> Tensor:
         """Chunks [S, N, T, A] of the policy as the world model takes them, [S, N, F, k, A].
 
         demonstrated: [S, F, k, A], the world model's; what lies beyond the chunk is played after it.
         """
         per_frame = demonstrated.shape[2]
-        own = self._ours.normalize(self._theirs.unnormalize(actions))
+        own = self.world_model_stats["action"].normalize(self._theirs.unnormalize(actions))
         own = rearrange(own, "s n (f k) a -> s n f k a", k=per_frame)
         later = demonstrated[:, None, own.shape[2] :].expand(-1, actions.shape[1], -1, -1, -1)
         return torch.cat([own, later], dim=2)

@@ -35,6 +35,7 @@ CURVES: Mapping[str, tuple[str, ...]] = {
         "seconds_play",
         "seconds_imagine",
         "seconds_decode",
+        "seconds_go_on",
         "seconds_reward",
         "seconds_update",
     ),

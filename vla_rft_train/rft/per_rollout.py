@@ -17,6 +17,7 @@ from vla_rft_train.loop.trainer import STEP
 from vla_rft_train.rft import grpo, sde
 from vla_rft_train.rft.imagine import DECODED, Imagination
 from vla_rft_train.rft.policy import Draws, Experience
+from vla_rft_train.rft.presets import GoesOn
 from vla_rft_train.rft.rewards import Frames, Scene
 from vla_rft_train.rft.stage import RftStage
 from vla_rft_train.stages import as_float
@@ -28,6 +29,8 @@ def play_per_rollout(stage: RftStage, batch: Mapping[str, Tensor]) -> Experience
     model, group = stage.model, stage.run.group
     if stage.imagination is None:
         raise ValueError("the straightforward schedule is that of a reward that imagines; R1 has none")
+    if stage.run.data.goes_on is not GoesOn.DEMONSTRATION:
+        raise ValueError(f"the straightforward schedule: data.goes_on {GoesOn.DEMONSTRATION}, got {GoesOn.POLICY}")
     key = (stage.run.loop.seed, int(batch[STEP]))
     draws = Draws.of(batch["id"].tolist(), model, group=group, key=key, like=batch["state"])
     copies = {name: value.repeat_interleave(group, dim=0) for name, value in batch.items() if name != STEP}

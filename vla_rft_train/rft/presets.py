@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from vla_rft_train.loop.config import LoopConfig
 from vla_rft_train.models.perceptual import PerceptualConfig, Weights
@@ -16,6 +17,15 @@ from vla_rft_train.rft.grpo import GrpoConfig, Spread
 from vla_rft_train.rft.rewards import Design, RewardConfig
 from vla_rft_train.rft.sde import ChainConfig, SigmaConfig
 from vla_rft_train.rollout import RolloutConfig
+
+
+class GoesOn(StrEnum):
+    """Whose actions follow a chunk in the frames beyond it."""
+
+    DEMONSTRATION = "demonstration"
+    """What was done there: what the chunk has done wrong stays in view."""
+    POLICY = "policy"
+    """The policy's own, chunk after chunk, each from the last frame imagined; frames are a multiple of a chunk's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +37,9 @@ class StartConfig:
     camera: str = ""
     """Name of the camera; empty = the only one."""
     frames: int = 0
-    """F: frames imagined after a start state; 0 = those that the chunk leads to. Beyond them the demonstration's own
-    actions go on, so that what a chunk has done wrong stays in view."""
+    """F: frames imagined after a start state; 0 = those that the chunk leads to."""
+    goes_on: GoesOn = GoesOn.DEMONSTRATION
+    """Beyond the chunk's own frames."""
     around_grasps: int = 0
     """How often more a start state counts whose chunk opens or closes the gripper."""
     held_out: float = 0.02

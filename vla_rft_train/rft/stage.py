@@ -25,10 +25,11 @@ from vla_rft_train.policy_presets import PolicyRun
 from vla_rft_train.policy_stage import translation_error
 from vla_rft_train.released import Released
 from vla_rft_train.rft import grpo, page
+from vla_rft_train.rft.go_on import GoingOn
 from vla_rft_train.rft.imagine import Imagination
 from vla_rft_train.rft.policy import Draws, Experience, StochasticPolicy
-from vla_rft_train.rft.presets import RftRun
-from vla_rft_train.rft.rewards import Reward, Scene
+from vla_rft_train.rft.presets import GoesOn, RftRun
+from vla_rft_train.rft.rewards import Frames, Reward, Scene
 from vla_rft_train.rft.start_states import PreparedStarts
 from vla_rft_train.stages import Origin, as_float
 
@@ -59,6 +60,9 @@ class RftStage:
         torch.manual_seed(run.loop.seed)
         self.run, self.imagination, self.reward = run, imagination, reward
         self.model = StochasticPolicy(policy.model, run.chain, run.sigma, run.grpo)
+        self._goes_on: GoingOn | None = None
+        if imagination is not None and run.data.goes_on is GoesOn.POLICY:
+            self._goes_on = GoingOn(self.model, policy, imagination)
         self.dataset = starts.train
         self.clock = Clock()
         chosen = _evenly(len(starts.held_out), run.data.validated)
@@ -107,14 +111,21 @@ class RftStage:
 
     def judge(self, batch: Mapping[str, Tensor], actions: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Rewards [S, N] of chunks [S, N, T, A], and their parts."""
-        frames = None
-        if self.imagination is not None:
-            with self.clock("imagine"):
-                rollouts = self.imagination.rollouts(batch, actions)
-            with self.clock("decode"):
-                frames = self.imagination.frames(batch, rollouts)
+        frames = None if self.imagination is None else self.imagined(self.imagination, batch, actions)
         with self.clock("reward"):
             return self.reward(Scene(actions, batch["actions"], frames))
+
+    def imagined(self, imagination: Imagination, batch: Mapping[str, Tensor], actions: Tensor) -> Frames:
+        """Frames of chunks [S, N, T, A], and of what follows them."""
+        begun = batch if self._goes_on is None else imagination.first_chunk(batch, actions.shape[2])
+        with self.clock("imagine"):
+            rollouts = imagination.rollouts(begun, actions)
+        with self.clock("decode"):
+            frames = imagination.frames(batch, rollouts)
+        if self._goes_on is not None:
+            with self.clock("go_on"):
+                frames = self._goes_on.frames(batch, actions, frames)
+        return frames
 
     # --- how far it has come ----------------------------------------------------------------------------------
 
@@ -183,7 +194,7 @@ class RftStage:
         )
         chain, _ = self.model.play(context[:1], one["state"], draws)
         actions = chain.actions[None]
-        frames = self.imagination.frames(one, self.imagination.rollouts(one, actions))
+        frames = self.imagined(self.imagination, one, actions)
         rewards = self.reward(Scene(actions, one["actions"], frames))[0][0]
         best, worst = int(rewards.argmax()), int(rewards.argmin())
         rows = [frames.recorded[0], frames.reference[0], frames.imagined[0, best], frames.imagined[0, worst]]

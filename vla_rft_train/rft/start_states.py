@@ -24,7 +24,7 @@ from vla_rft_train.models.world_model import WorldModel
 from vla_rft_train.policy_presets import PolicyRun
 from vla_rft_train.presets import WorldModelRun
 from vla_rft_train.released import Released
-from vla_rft_train.rft.presets import StartConfig
+from vla_rft_train.rft.presets import GoesOn, StartConfig
 
 GRIPPER = "gripper"
 """Part of the name of the action's number whose changes mark a grasp or a release."""
@@ -106,6 +106,10 @@ def frames_of(config: StartConfig, horizon: int, actions_per_frame: int) -> int:
     own = horizon // actions_per_frame
     if config.frames and config.frames < own:
         raise ValueError(f"data.frames: 0, or at least the {own} that a chunk leads to; got {config.frames}")
+    if config.goes_on is GoesOn.POLICY and config.frames % own:
+        raise ValueError(
+            f"data.frames: where the policy goes on, a multiple of the {own} that a chunk leads to; got {config.frames}"
+        )
     return config.frames or own
 
 

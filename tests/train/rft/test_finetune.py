@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_run import CPU, batch_of, config
 from torch import Tensor
 
 from vla_rft_train import released
@@ -21,29 +22,17 @@ from vla_rft_train.rft import grpo
 from vla_rft_train.rft.__main__ import finetune, make_stage
 from vla_rft_train.rft.benchmark import SHIPPED
 from vla_rft_train.rft.imagine import decode, distinct
-from vla_rft_train.rft.presets import RftRun, rft_run
+from vla_rft_train.rft.presets import rft_run
 from vla_rft_train.rft.rewards import Design
 from vla_rft_train.rft.stage import RftStage, augmented
 from vla_rft_train.rollout import Sampling
 
 torch.set_num_threads(1)
-CPU = torch.device("cpu")
-
-
-def config(made, *, steps: int = 2, **changes) -> RftRun:
-    run = rft_run("debug")
-    names = {name: str(SHIPPED / name) for name in ("policy", "world_model", "tokenizer")}
-    data = replace(run.data, dataset=str(made.dataset), **changes.pop("data", {}))
-    return replace(run, data=data, loop=replace(run.loop, steps=steps, **changes.pop("loop", {})), **names | changes)
 
 
 @pytest.fixture(scope="module")
 def stage(made) -> RftStage:
     return make_stage(config(made, group=4), CPU)
-
-
-def batch_of(stage: RftStage, *indices: int) -> dict[str, Tensor]:
-    return torch.utils.data.default_collate([stage.dataset[i] for i in indices]) | {STEP: torch.tensor(0)}
 
 
 def as_group(batch: dict[str, Tensor], actions: Tensor, stage: RftStage) -> Tensor:
