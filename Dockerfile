@@ -1,9 +1,8 @@
 # Images for the robot workstation and the training server. They use the same set-up as a clone (ros2_ws/bootstrap.py),
 # which finds the sourced ROS 2 and installs the system libraries it misses.
 #
-#   docker build --target robot -t vla-rft:robot .
-#   docker run --rm -it --gpus all --network host --device-cgroup-rule 'c 81:* rmw' -v /dev:/dev vla-rft:robot \
-#       ros2 launch vla_rft_bringup robot.launch.yaml backend:=flexiv
+#   docker compose up robot                         # compose.yaml, docs/container.md
+#   docker build --target train -t vla-rft:train .
 #
 # Not built in this project's CI, which has neither docker nor a GPU.
 
