@@ -35,9 +35,19 @@ class Sampling(StrEnum):
     """Sampled with a draw of its own per rollout (the public code; leaves little signal in R3)."""
 
 
+class Precision(StrEnum):
+    """What numbers are computed in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
     """How rollouts are decoded."""
+
+    precision: Precision = Precision.FLOAT32
+    """Of stage II's world model and of the pictures decoded for its rewards; what is learned stays float32."""
 
     sampling: Sampling = Sampling.GREEDY
     temperature: float = 1.0

@@ -37,6 +37,7 @@ from vla_rft_train.rft.presets import RftRun, rft_run
 from vla_rft_train.rft.rewards import Reward
 from vla_rft_train.rft.stage import RftStage
 from vla_rft_train.rft.start_states import PreparedStarts
+from vla_rft_train.rollout import Precision
 
 ACTION_DIM, STATE_DIM = 7, 10
 AGREE = 1e-4
@@ -185,15 +186,20 @@ class _ResidentPeak:
 
 def _recorded(arguments: argparse.Namespace, device: torch.device) -> RftStage:
     """The shipped checkpoints on a dataset's start states."""
-    run = rft_run(arguments.preset)
+    run = _in_float32(rft_run(arguments.preset))
     names = {name: str(SHIPPED / name) for name in ("policy", "world_model", "tokenizer")}
     data = replace(run.data, dataset=str(arguments.dataset), frames=arguments.frames)
     return make_stage(replace(run, data=data, group=arguments.group, **names), device)
 
 
+def _in_float32(run: RftRun) -> RftRun:
+    """So that both schedules come to the same codes: in bfloat16 nearly equal ones are told apart differently."""
+    return replace(run, rollout=replace(run.rollout, precision=Precision.FLOAT32))
+
+
 def _made_up(arguments: argparse.Namespace, device: torch.device) -> RftStage:
     """Random weights of the preset's sizes, random start states; a chunk of as many actions as the frames take."""
-    run = _with_random_perceptual(replace(rft_run(arguments.preset), group=arguments.group))
+    run = _with_random_perceptual(replace(_in_float32(rft_run(arguments.preset)), group=arguments.group))
     torch.manual_seed(arguments.seed)
     tokenizer_config, world_model_config = tokenizer_run(arguments.preset), world_model_run(arguments.preset)
     policy_config = policy_run(arguments.preset)

@@ -22,7 +22,7 @@ from vla_rft_train.models.world_model import WorldModel
 from vla_rft_train.presets import TokenizerRun, WorldModelRun
 from vla_rft_train.released import Released
 from vla_rft_train.rft.rewards import Frames
-from vla_rft_train.rollout import RolloutConfig, RolloutEngine
+from vla_rft_train.rollout import Precision, RolloutConfig, RolloutEngine
 from vla_rft_train.stages import as_float
 
 DECODED = 256
@@ -57,7 +57,9 @@ class Imagination:
                 f"the policy acts in {', '.join(policy_actions.names)}, the world model knows "
                 f"{', '.join(world_model.stats['action'].names)}"
             )
-        self.tokenizer, self.world_model = tokenizer.model.to(device), world_model.model.to(device)
+        self._dtype = torch.bfloat16 if config.precision is Precision.BFLOAT16 else torch.float32
+        self.tokenizer = tokenizer.model.to(device, memory_format=torch.channels_last)  # convolutions: a quarter faster
+        self.world_model = world_model.model.to(device, self._dtype)
         self.engine = RolloutEngine(self.world_model, config)
         self._theirs, self.world_model_stats = policy_actions, world_model.stats
 
@@ -88,7 +90,12 @@ class Imagination:
             context.codes, stats["state"].normalize(state) if layout.state_dim else None, codes[:, 0]
         )
         per_frame = rearrange(stats["action"].normalize(actions), "b (f k) a -> b 1 f k a", k=layout.actions_per_frame)
-        return decode(self.tokenizer, Rollouts(context, self.engine.rollout(prefix, per_frame, state_ids=ids)))[:, 0]
+        return self.decode(Rollouts(context, self.engine.rollout(prefix, per_frame, state_ids=ids)))[:, 0]
+
+    def decode(self, rollouts: Rollouts) -> Tensor:
+        """Frames [S, M, F, 3, H, W] in [0, 1], float32."""
+        with torch.autocast(rollouts.codes.device.type, self._dtype, enabled=self._dtype is not torch.float32):
+            return decode(self.tokenizer, rollouts).float()
 
     def physical(self, world_actions: Tensor) -> Tensor:
         """The world model's normalised actions [..., A] in metres and radians."""
@@ -108,7 +115,7 @@ class Imagination:
     @torch.no_grad()
     def frames(self, batch: Mapping[str, Tensor], rollouts: Rollouts) -> Frames:
         """Pictures of everything that was rolled out."""
-        decoded = decode(self.tokenizer, rollouts)
+        decoded = self.decode(rollouts)
         recorded = as_float(batch["frames"])
         return Frames(recorded[:, 0], decoded[:, :-1], decoded[:, -1], recorded[:, 1:])
 

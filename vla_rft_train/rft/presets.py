@@ -16,7 +16,7 @@ from vla_rft_train.presets import choose
 from vla_rft_train.rft.grpo import GrpoConfig, Spread
 from vla_rft_train.rft.rewards import Design, RewardConfig
 from vla_rft_train.rft.sde import ChainConfig, SigmaConfig
-from vla_rft_train.rollout import RolloutConfig
+from vla_rft_train.rollout import Precision, RolloutConfig
 
 
 class GoesOn(StrEnum):
@@ -112,6 +112,7 @@ def _libero() -> RftRun:
     """Table 7; one update per step, as in the public code."""
     return RftRun(
         data=StartConfig(keep_frames=False),
+        rollout=RolloutConfig(precision=Precision.BFLOAT16),
         loop=LoopConfig(
             steps=400,
             batch=16,
@@ -140,6 +141,7 @@ def _sim() -> RftRun:
     """
     return RftRun(
         data=StartConfig(frames=8, held_out=0.1),
+        rollout=RolloutConfig(precision=Precision.BFLOAT16),
         chain=ChainConfig(num_steps=4, shared_noise=True),
         sigma=SigmaConfig(low=0.03, high=0.08),
         grpo=GrpoConfig(spread=Spread.GROUP),
@@ -169,6 +171,7 @@ def _debug() -> RftRun:
     return replace(
         sim,
         data=StartConfig(held_out=0.5, validated=2),
+        rollout=RolloutConfig(),
         group=3,
         chain=ChainConfig(num_steps=2),
         sigma=SigmaConfig(),

@@ -25,7 +25,7 @@ from vla_rft_train.rft.imagine import decode, distinct
 from vla_rft_train.rft.presets import rft_run
 from vla_rft_train.rft.rewards import Design
 from vla_rft_train.rft.stage import RftStage, augmented
-from vla_rft_train.rollout import Sampling
+from vla_rft_train.rollout import Precision, Sampling
 
 torch.set_num_threads(1)
 
@@ -72,7 +72,10 @@ class TestStartStates:
 
 
 class TestImagination:
-    def test_equal_actions_get_exactly_zero(self, stage: RftStage) -> None:
+    @pytest.mark.parametrize("precision", list(Precision))
+    def test_equal_actions_get_exactly_zero(self, made, precision: Precision) -> None:
+        run = config(made, group=4)
+        stage = make_stage(replace(run, rollout=replace(run.rollout, precision=precision)), CPU)
         batch = batch_of(stage, 0, 9)
         same = batch["actions"][:, None].expand(-1, 3, -1, -1)
         assert (as_group(batch, same, stage) == 0.0).all()
@@ -98,6 +101,16 @@ class TestImagination:
         assert not torch.equal(changed[0], first[0]) and torch.equal(changed[1], first[1])
         alone = {name: value[1:] for name, value in batch.items() if name != STEP}
         assert torch.equal(reference(alone, actions[1:])[0], first[1])  # draws are keyed by the start state
+
+    def test_in_bfloat16_rewards_rank_rollouts_as_in_float32(self, made, stage: RftStage) -> None:
+        run = config(made, group=4)
+        short = make_stage(replace(run, rollout=replace(run.rollout, precision=Precision.BFLOAT16)), CPU)
+        batch = batch_of(stage, *range(0, 40, 4))
+        noise = 0.2 * torch.randn(10, 6, 1, 7, generator=torch.Generator().manual_seed(0))
+        actions = batch["actions"][:, None] + noise
+        one, two = as_group(batch, actions, stage), as_group(batch, actions, short)
+        assert two.dtype == torch.float32 and not torch.equal(one, two)
+        assert torch.corrcoef(torch.stack([one.flatten(), two.flatten()]))[0, 1] > 0.95
 
     def test_frames_are_decoded_once(self, stage: RftStage) -> None:
         batch = batch_of(stage, 0, 5)
