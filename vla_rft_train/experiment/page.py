@@ -158,8 +158,8 @@ def _table_11(study: Mapping[str, Any] | None, size: Scale, *, heading: str = "T
     notes = [f"N = {size.sft_steps} steps of supervised training, RFT: {size.rft_steps} steps more."]
     if study is not None:
         notes.append(
-            f"Study {study['study'][:16]}, {study['placements']} placements from seed {study['first_seed']} (drawn when "
-            f"it was locked), every policy at each; limit {study['time_limit_s']:g} s of simulated time."
+            f"Study {study['study'][:16]}, {study['placements']} placements from seed {study['first_seed']} (drawn "
+            f"just before it was locked), every policy at each; limit {study['time_limit_s']:g} s of simulated time."
         )
     return Table(heading, ("", "success", "median time [s]", "failures"), tuple(rows), tuple(notes))
 
@@ -229,8 +229,8 @@ def _table_3(plan: Plan) -> Table:
         rows.append((title, *mine, p, f"{name}: {base:.1f} / {tuned:.1f}"))
     head = ("start", "SFT N", "RFT", "p (permutation by placement)", "paper, LIBERO: base / RFT [%]")
     note = (
-        "Towel: its middle lies outside of the square of the demonstrations (10 × 10 cm), by up to so much. Hand: so much "
-        "higher or lower than home, and so much to a side. All seeds together."
+        "Towel: its middle lies outside of the square of the demonstrations (10 × 10 cm), by up to so much. Hand: so "
+        "much higher or lower than home, and so much to a side. All seeds together."
     )
     return Table("Table 3 for the towel: starts beyond the demonstrations'", head, tuple(rows), (note,))
 

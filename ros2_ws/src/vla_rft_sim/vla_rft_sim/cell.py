@@ -60,7 +60,7 @@ class SimCell:
         self._begin()
 
     def reset(self, seed: int, *, placement: Placement | None = None) -> Placement:
-        """Towel where the seed says, or at `placement`, arm at home, ready for a source to become active; deterministic."""
+        """Towel where the seed says, or at `placement`; arm at home, ready for a source to be active; deterministic."""
         self._arm.stop()
         placement = self.world.reset(seed, placement=placement)
         self._begin()

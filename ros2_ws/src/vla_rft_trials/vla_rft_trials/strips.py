@@ -13,8 +13,10 @@ from vla_rft_trials.trial_log import read_log
 
 
 def strips(folder: Path, first: str, second: str, *, count: int) -> bytes:
-    """PNG, two strips per placement. Half of the placements are those that only `second` solved, half those that only `first` did, as far as
-    there are any; then those that both, then those that neither did. ValueError for a policy that is not in the study.
+    """PNG, two strips per placement.
+
+    Half are placements that only `second` solved, half those that only `first` did, as far as there are any; then those
+    that both, then those that neither did. ValueError for a policy that is not in the study.
     """
     study = open_study(folder)
     unlocked = study.unlocked()
