@@ -1,4 +1,4 @@
-"""Scale: how large the experiment is. `debug` takes minutes and proves nothing but the plan; `sim` is the experiment."""
+"""Scale: how large the experiment is. `debug` takes minutes and proves the plan only; `sim` is the experiment."""
 
 from __future__ import annotations
 
@@ -79,9 +79,8 @@ def _debug() -> Scale:
         _sim(),
         preset="debug",
         demonstrations=2,
-        branches=12,
+        branches=24,
         held_out=1,
-        held_out_branches=4,
         windows_per_episode=2,
         failures=0,
         seeds=(0, 1),

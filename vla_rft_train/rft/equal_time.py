@@ -1,7 +1,7 @@
-"""`python -m vla_rft_train.rft.equal_time PRESET --out RUN --like FINE_TUNING ...`: supervision for as long as that took.
+"""`python -m vla_rft_train.rft.equal_time PRESET --out RUN --like FINE_TUNING ...`: supervision for as much time.
 
-The control of a fine-tuning: flow matching of the same head from the same policy, for as much wall-clock time as the run
-FINE_TUNING has in its log. RUN/measured is a first run of as many steps, to know what one takes; RUN itself is the control.
+The control of a fine-tuning: flow matching of the same head from the same policy, for as much wall-clock time as the
+run FINE_TUNING has in its log. RUN/measured is a first run of as many steps, for the time of one; the control is RUN.
 """
 
 from __future__ import annotations
