@@ -230,7 +230,7 @@ def _table_3(plan: Plan) -> Table:
     head = ("start", "SFT N", "RFT", "p (permutation by placement)", "paper, LIBERO: base / RFT [%]")
     note = (
         "Towel: its middle lies outside of the square of the demonstrations (10 × 10 cm), by up to so much. Hand: so "
-        "much higher or lower than home, and so much to a side. All seeds together."
+        "much higher or lower than home, and so much to the left or right. All seeds together."
     )
     return Table("Table 3 for the towel: starts beyond the demonstrations'", head, tuple(rows), (note,))
 

@@ -18,7 +18,8 @@ from vla_rft_sim.towel import Placement
 MINOR_M, MAJOR_M = 0.025, 0.05
 """How far outside of the square in which the demonstrations' towels lie the towel's middle may be."""
 MINOR_HAND_M, MAJOR_HAND_M = 0.02, 0.05
-"""How far from home the hand starts: so much up or down, and so much to a side."""
+"""How far from home the hand starts: so much up or down, and so much to the left or right (towards the base joint 4
+would meet its limit)."""
 SPEED = 0.1
 """At which the hand is led there [m/s]."""
 SETTLE_PERIODS = 5
@@ -69,9 +70,8 @@ def _start(seed: int, *, beyond: float = 0.0, hand: float = 0.0) -> Start:
     reach = towel.SPREAD_M + beyond
     while beyond and max(abs(x - towel.MIDDLE_M[0]), abs(y - towel.MIDDLE_M[1])) <= towel.SPREAD_M:
         x, y = (middle + float(random.uniform(-reach, reach)) for middle in towel.MIDDLE_M)
-    side, up = random.uniform(0.0, 2.0 * math.pi), random.choice([-1.0, 1.0])
-    offset = (hand * math.cos(side), hand * math.sin(side), hand * float(up))
-    return Start(x, y, placement.yaw, seed, offset)
+    side, up = random.choice([-1.0, 1.0], 2)
+    return Start(x, y, placement.yaw, seed, (0.0, hand * float(side), hand * float(up)))
 
 
 def lead_hand(cell: SimCell, offset: tuple[float, float, float]) -> None:
