@@ -7,6 +7,7 @@ started again: steps that nothing changed for are not run again. SCALE --help li
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -24,7 +25,9 @@ INTERRUPTED = 130
 
 
 def main() -> int:
-    """Exit code 1 with one sentence, 130 after SIGINT."""
+    """Exit code 1 with one sentence, 130 after SIGINT or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell that runs it in the background ignores SIGINT
+        signal.signal(number, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m vla_rft_train.experiment", add_help=False)
     parser.add_argument("scale", choices=("debug", "sim"))
     parser.add_argument("--out", type=Path, required=not {"-h", "--help"} & set(sys.argv), help="folder of all steps")

@@ -1,7 +1,11 @@
-"""Running a plan: what is not there yet, some steps at once, each with its log. SIGINT lets commands save and end."""
+"""Running a plan: what is not there yet, some steps at once, each with its log. SIGINT lets commands save and end.
+
+Commands run in sessions of their own, so that Ctrl-C reaches them once and through here.
+"""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -66,10 +70,12 @@ class Runner:
                         bar.write(f"{name}: {plan.record(name).seconds / 60:.1f} min", file=sys.stderr)
                     bar.set_description("; ".join(f"{name}: {self._last_words(name)}" for name in futures.values()))
             except KeyboardInterrupt:
-                self._stop.set()  # the terminal has told the commands, too
+                self._stop.set()
+                for process in list(self._running.values()):
+                    process.send_signal(signal.SIGINT)
                 wait(futures, timeout=GRACE_S)
                 for process in list(self._running.values()):
-                    process.terminate()
+                    process.kill()
                 raise
         if failed is not None:
             raise failed
@@ -96,7 +102,11 @@ class Runner:
             log.write(f"\n$ python -m {' '.join(words)}\n".encode())
             log.flush()
             process = subprocess.Popen(
-                [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, "-m", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             self._running[step.name] = process
             try:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +26,31 @@ if "fail" in words and not Path("mended").exists():
 with Path(out).open("a") as file:
     file.write(" ".join(words))
 print("made", out)
+"""
+
+SLOW = """
+import sys, time
+from pathlib import Path
+if Path("began").exists():
+    sys.exit(0)
+Path("began").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    Path(sys.argv[1]).write_text("saved")
+    sys.exit(130)
+"""
+RUNS = """
+import signal, sys
+from pathlib import Path
+from vla_rft_train.experiment.runner import Runner
+from vla_rft_train.experiment.steps import Command, Own, Plan, Step
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    plan = Plan([Step(name="slow", commands=(Command(words=("slow", Own("made.txt"))),))], Path("out"))
+    Runner(plan, jobs=1, git="abc").run(["slow"])
+except KeyboardInterrupt:
+    sys.exit(130)
 """
 
 
@@ -85,6 +114,21 @@ def test_a_failed_step_stops_those_that_read_it_and_goes_on_where_it_was() -> No
     plan = run(half, step("after", Of("half")))
     assert (plan.folder("half") / "first.txt").read_text() == "x"  # made whole: not made again
     assert [attempt["exit_code"] for attempt in plan.record("half").attempts] == [3, 0]
+
+
+def test_a_run_that_is_told_to_stop_lets_its_commands_end_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "runs.py").write_text(RUNS)
+    process = subprocess.Popen([sys.executable, "runs.py"])
+    deadline = time.monotonic() + 60.0
+    while not Path("began").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    plan = Plan([Step(name="slow", commands=(Command(words=("slow", Own("made.txt"))),))], Path("out"))
+    assert (plan.folder("slow") / "made.txt").read_text() == "saved" and plan.state("slow") is State.STARTED
+    Runner(plan, jobs=1, git="abc").run(["slow"])
+    assert plan.state("slow") is State.DONE
 
 
 def test_a_plan_says_what_is_wrong_with_it() -> None:
