@@ -28,7 +28,7 @@ def main() -> int:
     """Exit code 1 with one sentence, 130 after SIGINT or SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell that runs it in the background ignores SIGINT
         signal.signal(number, signal.default_int_handler)
-    parser = argparse.ArgumentParser(prog="python -m vla_rft_train.experiment", add_help=False)
+    parser = argparse.ArgumentParser(prog="python -m vla_rft_train.experiment", add_help=False, allow_abbrev=False)
     parser.add_argument("scale", choices=("debug", "sim"))
     parser.add_argument("--out", type=Path, required=not {"-h", "--help"} & set(sys.argv), help="folder of all steps")
     parser.add_argument("--only", nargs="+", default=[], metavar="STEP", help="these, and what they read")

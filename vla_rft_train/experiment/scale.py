@@ -35,8 +35,10 @@ class Scale:
     sft_steps: int = 5000
     """N: the base policy's; the longer one has four times as many."""
     rft_steps: int = 200
-    rft: tuple[str, ...] = ()
-    """Further options of `vla_rft_train.rft`, for every reward alike."""
+    sft: str = ""
+    """Further options of `vla_rft_train.train_policy`, as they are typed there: "--loop.lr 5e-4"."""
+    rft: str = ""
+    """Further options of `vla_rft_train.rft`, for every reward and for the control alike."""
     outcome_weight: float = 1.0
     """Of the terminal outcome beside R3."""
     num_steps: int = 10

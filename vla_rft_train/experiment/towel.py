@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vla_rft_train.experiment.scale import Scale
 from vla_rft_train.experiment.steps import Command, Given, Of, Own, Plan, Step, Word
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(os.path.relpath(Path(__file__).parents[2]))
+"""From where the command is run: checkpoints keep the paths that they were given."""
 TEMPLATE = ROOT / "launch" / "protocols" / "experiment.yaml"
 SHIPPED = ROOT / "vla_rft_train" / "checkpoints" / "sim"
 CELL = "vla_rft_sim.cell:towel_cell"
@@ -125,14 +128,14 @@ def _policies(size: Scale) -> Iterator[Step]:
 def _supervised(size: Scale, method: str, seed: int, steps: int) -> Step:
     words: tuple[Word, ...] = ("vla_rft_train.train_policy", size.preset, "--data.dataset", Of("dataset"))
     words += ("--data.keypoints", Of("keypoints", "keypoints.npz"))
-    words += ("--loop.steps", str(steps), "--loop.seed", str(seed))
+    words += ("--loop.steps", str(steps), "--loop.seed", str(seed), *shlex.split(size.sft))
     return _trained(policy(method, seed), words)
 
 
 def _finetuned(size: Scale, method: str, seed: int, *more: Word, module: str = "vla_rft_train.rft") -> Step:
     words: tuple[Word, ...] = (module, size.preset, "--policy", Of(policy(SFT, seed), RELEASED))
     words += ("--world-model", _world_model(size), "--tokenizer", _tokenizer(size), "--data.dataset", Of("dataset"))
-    words += ("--loop.steps", str(size.rft_steps), "--loop.seed", str(seed), *size.rft, *more)
+    words += ("--loop.steps", str(size.rft_steps), "--loop.seed", str(seed), *shlex.split(size.rft), *more)
     return _trained(policy(method, seed), words)
 
 
