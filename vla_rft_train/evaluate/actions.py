@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib
 import torch
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -77,7 +78,7 @@ def draw(shown: Mapping[str, Tensor], path: Path) -> None:
     figure = Figure(figsize=(4.0 * len(shown), 3.6), layout="constrained")
     grid = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, actions) in zip(grid, shown.items(), strict=True):
-        axes.hist2d(actions[:, 0].numpy(), actions[:, 1].numpy(), bins=BINS, range=limits, cmap="viridis", cmin=1)
+        axes.hist2d(actions[:, 0].numpy(), actions[:, 1].numpy(), bins=BINS, range=limits, norm=LogNorm())
         axes.set(title=name, xlabel="x [mm per period]", ylabel="z [mm per period]" if axes is grid[0] else "")
     figure.savefig(path, dpi=110)
 
