@@ -29,6 +29,10 @@ METHODS = {
 """What a report calls them; all of `sft` on the second line and below begin with the policy of their seed there."""
 TABLE_11 = (SFT, LONGER, RFT)
 TABLE_4 = (SFT, R1, R2, RFT, OUTCOME, AS_LONG)
+Pairs = Sequence[tuple[str, str]]
+COMPARED_11: Pairs = ((RFT, SFT), (RFT, LONGER), (LONGER, SFT))
+COMPARED_4: Pairs = (*((method, SFT) for method in TABLE_4[1:]), (RFT, AS_LONG))
+"""Within each seed. What is not named here is not tested, and costs the others nothing."""
 PERTURBATIONS = {
     "minor_towel": "towel ± 2.5 cm",
     "major_towel": "towel ± 5 cm",
@@ -158,18 +162,20 @@ def _bundle(size: Scale, method: str, seed: int) -> Step:
 
 
 def _studies(size: Scale) -> Iterator[Step]:
-    yield _study(size, STUDY, "Towel folding: SFT N, SFT 4N, RFT", TABLE_11, size.placements)
-    yield _study(size, REWARDS, "Towel folding: rewards and controls", TABLE_4, size.placements)
+    yield _study(size, STUDY, "Towel folding: SFT N, SFT 4N, RFT", TABLE_11, COMPARED_11, size.placements)
+    yield _study(size, REWARDS, "Towel folding: rewards and controls", TABLE_4, COMPARED_4, size.placements)
     if size.perturbed:
         for draw, title in PERTURBATIONS.items():
             name, factory = perturbation(draw), f"vla_rft_sim.perturbation:{draw}"
-            yield _study(size, name, f"Towel folding: {title}", (SFT, RFT), size.perturbed, draw=factory)
+            yield _study(size, name, f"Towel folding: {title}", (SFT, RFT), [(RFT, SFT)], size.perturbed, draw=factory)
     if size.ros_trials:
         yield _ros_study(size)
 
 
-def _study(size: Scale, name: str, title: str, methods: Sequence[str], count: int, *, draw: str = "") -> Step:
-    compose = _compose(size, title, methods, size.seeds, count)
+def _study(
+    size: Scale, name: str, title: str, methods: Sequence[str], pairs: Pairs, count: int, *, draw: str = ""
+) -> Step:
+    compose = _compose(size, title, methods, pairs, size.seeds, count)
     compose += ("--draw", draw) if draw else ()
     run: tuple[Word, ...] = ("vla_rft_sim.study", "--protocol", Own(PROTOCOL), "--out", Own(LOCKED))
     run += () if size.gate else ("--allow-unverified",)
@@ -186,7 +192,7 @@ def _study(size: Scale, name: str, title: str, methods: Sequence[str], count: in
 
 def _ros_study(size: Scale) -> Step:
     """The first seed of each, at real time."""
-    compose = _compose(size, "Towel folding through ROS", TABLE_11, size.seeds[:1], size.ros_trials)
+    compose = _compose(size, "Towel folding through ROS", TABLE_11, COMPARED_11, size.seeds[:1], size.ros_trials)
     words: tuple[Word, ...] = ("vla_rft_nodes.bringup", "evaluate", "unattended:=true", "policies:=bundles")
     words += (Own(PROTOCOL, before="protocol:="), Own(LOCKED, before="study:="))
     return Step(
@@ -199,16 +205,18 @@ def _ros_study(size: Scale) -> Step:
     )
 
 
-def _compose(size: Scale, title: str, methods: Sequence[str], seeds: Sequence[int], count: int) -> tuple[Word, ...]:
-    """Every method and seed; compared is each method with the first one, within a seed."""
+def _compose(
+    size: Scale, title: str, methods: Sequence[str], pairs: Pairs, seeds: Sequence[int], count: int
+) -> tuple[Word, ...]:
+    """Every method and seed, and what is compared within a seed."""
     words: tuple[Word, ...] = ("vla_rft_trials", "compose", Given(TEMPLATE), Own(PROTOCOL), "--title", title)
     words += ("--count", str(count), "--time-limit", str(size.time_limit_s))
     for seed in seeds:
         for method in methods:
             name = policy(method, seed)
             words += ("--policy", Of(f"bundle-{name}", BUNDLE, before=f"{name}=", after=f"@{METHODS[method]}"))
-        for method in methods[1:]:
-            words += ("--compare", f"{policy(method, seed)}:{policy(methods[0], seed)}")
+        for first, second in pairs:
+            words += ("--compare", f"{policy(first, seed)}:{policy(second, seed)}")
     return words
 
 

@@ -88,6 +88,16 @@ class StageOptions:
     countdown_s: float
 
 
+def require_laid_out(said: str, wanted: Placement) -> None:
+    """TrialRefusedError unless what sim_node says it has laid out is what the study wants."""
+    words = str(replace(wanted, cell=""))
+    if said != words:
+        raise TrialRefusedError(
+            f"sim_node lays a towel out by its seed alone ({said}), and the protocol wants {words}; run such a study "
+            "in-process: python -m vla_rft_sim.study"
+        )
+
+
 class RosStage:
     """Methods block: call them from a worker thread of the node."""
 
@@ -226,12 +236,7 @@ class RosStage:
         response = self._cell.call(self._reset, ResetScene.Request(seed=placement.seed))
         if response.error_code:
             raise DeviceError(f"the scene cannot be reset: {response.error_msg}")
-        wanted = str(replace(placement, cell=""))
-        if response.placement != wanted:
-            raise TrialRefusedError(
-                f"sim_node lays a towel out by its seed alone ({response.placement}), and the protocol wants {wanted}; "
-                "run such a study in-process: python -m vla_rft_sim.study"
-            )
+        require_laid_out(response.placement, placement)
         if not self._cell.wait_until(lambda: self._truth is not None and self._truth.resets > resets, TRUTH_S):
             raise DeviceError("sim_node published no truth after the reset")
         self._pause(SETTLE_S)
