@@ -69,7 +69,8 @@ def test_a_study_s_trial_begins_as_it_was_drawn(tmp_path: Path, monkeypatch: pyt
     stage, (slot,) = SimStage(study, study.mapping()), study.plan.schedule
     with Run(study, clock=SystemClock(), operator="test") as run:
         start = run.start(slot, Scene(policy_stamp=study.mapping().checked(slot.code, study.protocol.policies)[1]))
-        run.end(start, stage.perform(start))
+        record = run.end(start, stage.perform(start))
+    assert (record.failure_mode, record.note) == ("no grasp", "") and record.seconds == pytest.approx(0.5, abs=0.11)
     stands = stage.cell.state().arm.T_base_tcp.position - spec.home.T_base_tcp.position
     np.testing.assert_allclose(stands, place.hand, atol=0.003)
     middle = stage.cell.world.truth().corners.mean(axis=0)

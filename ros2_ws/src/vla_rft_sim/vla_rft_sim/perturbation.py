@@ -74,15 +74,21 @@ def _start(seed: int, *, beyond: float = 0.0, hand: float = 0.0) -> Start:
     return Start(x, y, placement.yaw, seed, (0.0, hand * float(side), hand * float(up)))
 
 
+def lead_ns(cell: SimCell, offset: tuple[float, float, float]) -> int:
+    """How long `lead_hand` will take [ns]."""
+    steps = _steps(cell, offset)
+    return (steps + SETTLE_PERIODS) * cell.spec.control_period_ns if steps else 0
+
+
 def lead_hand(cell: SimCell, offset: tuple[float, float, float]) -> None:
     """From home to `offset` beside it [m], straight, through executor and filter; the lease is free again afterwards.
 
     ValueError when the safety filter stops it on its way.
     """
-    if not any(offset):
+    steps = _steps(cell, offset)
+    if not steps:
         return
     spec, home = cell.spec, cell.spec.home
-    steps = math.ceil(math.dist(offset, (0.0, 0.0, 0.0)) / (SPEED * spec.control_period_s))
     way = [home.T_base_tcp.moved([part * (i + 1) / steps for part in offset], (0.0, 0.0, 0.0)) for i in range(steps)]
     cell.activate(Source.HOME)
     cell.execute(
@@ -94,7 +100,11 @@ def lead_hand(cell: SimCell, offset: tuple[float, float, float]) -> None:
             source=Source.HOME,
         )
     )
-    cell.wait((steps + SETTLE_PERIODS) * spec.control_period_ns)
+    cell.wait(lead_ns(cell, offset))
     if cell.holding:
         raise ValueError(f"the hand cannot start {tuple(round(1e3 * part) for part in offset)} mm off: {cell.holding}")
     cell.loop.release()
+
+
+def _steps(cell: SimCell, offset: tuple[float, float, float]) -> int:
+    return math.ceil(math.hypot(*offset) / (SPEED * cell.spec.control_period_s))

@@ -23,7 +23,7 @@ from vla_rft_core.types import Source
 from vla_rft_sim.bundle_driver import BundleDriver
 from vla_rft_sim.cell import SimCell, towel_cell
 from vla_rft_sim.demonstrate import next_chunk
-from vla_rft_sim.perturbation import lead_hand
+from vla_rft_sim.perturbation import lead_hand, lead_ns
 from vla_rft_sim.towel import Placement, TowelTruth
 from vla_rft_sim.workers import Workers
 from vla_rft_trials.overlay import Caption, with_caption
@@ -63,8 +63,9 @@ class SimStage:
             policy.begin_trial(start.index)
         place = self._study.plan.placement(start.placement_id)
         cell.reset(start.seed, placement=Placement(place.x, place.y, place.yaw, place.seed))
+        # The clock is set once, before anything moves, so that the hand is where it has to be when the trial starts.
+        cell.clock.realtime_offset_ns = start.started_ns - lead_ns(cell, place.hand) - cell.clock.monotonic_ns()
         lead_hand(cell, place.hand)
-        cell.clock.realtime_offset_ns = start.started_ns - cell.clock.monotonic_ns()
         if isinstance(policy, BundleDriver):
             cell.activate(Source.POLICY)
         else:
