@@ -6,7 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TRIALS ?= 3
 SEED ?= 0
-POLICY ?= expert
+SHIPPED := deploy/bundles/towel_sim
+POLICY ?= $(SHIPPED)
 N ?= 50
 OUT ?= runs/demos
 DATASET ?= runs/dataset
@@ -18,6 +19,11 @@ CHECKPOINT ?= vla_rft_train/checkpoints/sim/policy
 BUNDLE ?= runs/bundles/sim
 NOISE ?= 0
 BRANCHES ?= 4000
+DATA ?= 50 simulated demonstrations: make demos N=50, exported with vla_rft_episodes export
+SCALE ?= sim
+EXPERIMENT ?= runs/experiment
+JOBS ?= 1
+OPTIONS ?=
 STUDY := $(or $(STUDY),runs/trials-$(shell date +%Y%m%d-%H%M%S))
 RECORD ?= false
 LEROBOT := .venv-lerobot
@@ -30,7 +36,7 @@ EXTRAS := sim,robot,train,deploy,calibration,console,dev
 LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for p in \
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
 
-.PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy rft rft-control bundle
+.PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy rft rft-control bundle ship experiment
 .PHONY: test test-slow test-gpu console-walk kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark
 .PHONY: lock docs clean
 
@@ -40,7 +46,7 @@ help: ## this list
 setup: ## system libraries, .venv, ROS 2, this project, our interfaces
 	@$(SETUP)
 
-demo: ## fold towels in simulation through ROS 2 [TRIALS=3] [SEED=0] [POLICY=expert or a bundle]
+demo: ## a learned policy folds towels in simulation through ROS 2 [TRIALS=3] [SEED=0] [POLICY=expert or a bundle]
 	@$(SETUP)
 	@$(PY) -m vla_rft_nodes.bringup demo trials:=$(TRIALS) seed:=$(SEED) policy:=$(POLICY) \
 	  run_dir:=runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -104,6 +110,16 @@ rft-control: setup-train ## does GRPO learn at all? From a weak policy, with the
 bundle: setup-train ## a checkpoint as a verified bundle [CHECKPOINT=the shipped one] [BUNDLE=runs/bundles/sim] [NOISE=0]
 	@test -d $(BUNDLE) || $(PY) -m deploy.export $(CHECKPOINT) $(BUNDLE) --noise-scale $(NOISE) --cell vla_rft_sim.cell:towel_cell
 	@$(PY) -m deploy.verify $(BUNDLE)
+
+# The old one stays until the new one has passed its gate.
+ship: setup-train ## put a checkpoint's bundle in the place of the shipped one [CHECKPOINT=...] [NOISE=0] [DATA="a sentence"]
+	@rm -rf $(SHIPPED).new
+	@$(PY) -m deploy.export $(CHECKPOINT) $(SHIPPED).new --noise-scale $(NOISE) --cell vla_rft_sim.cell:towel_cell --data "$(DATA)"
+	@$(PY) -m deploy.verify $(SHIPPED).new
+	@rm -rf $(SHIPPED) && mv $(SHIPPED).new $(SHIPPED) && echo $(SHIPPED)
+
+experiment: setup-train ## the paper's Table 11 in simulation, end to end [SCALE=sim] [EXPERIMENT=runs/experiment] [JOBS=1] [OPTIONS="--dry-run"]
+	@OMP_NUM_THREADS=1 $(PY) -m vla_rft_train.experiment $(SCALE) --out $(EXPERIMENT) --jobs $(JOBS) $(OPTIONS)
 
 test: lint ## lint, types, import rules and the tests that take minutes at most
 	$(PY) -m pytest

@@ -46,6 +46,12 @@ EXTERNAL_BYTES = 1 << 30
 """Weights above this lie beside their graph: one protobuf file holds at most 2 GiB."""
 GOLDEN = 6
 PROMPT = "fold the towel in half"
+LICENSE = "Apache-2.0"
+TRAINING = "training.yaml"
+"""The configuration with which the checkpoint was trained."""
+_KNOWN = ("dataset", "keypoints", "git", "step", "stage", "parent", "world_model", "tokenizer")
+_COUNTED = ("episodes_trained_on", "episodes_held_out")
+"""Of the checkpoint's provenance, what a bundle says again: facts, and how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,10 @@ class ExportOptions:
     cell: str = ""
     """Factory of a cell whose pictures become the golden observations; empty: random pictures."""
     seed: int = 0
+    data: str = ""
+    """Where the demonstrations come from, in a sentence."""
+    license: str = LICENSE
+    """SPDX name of the licence under which the bundle is passed on; its text lies beside the code."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or not self.noise_scale >= 0.0 or not self.prompts:
@@ -98,23 +108,27 @@ def export(folder: Path, out: Path, options: ExportOptions, *, progress: Any = N
         golden = _golden(model.model, dict(model.stats), spec, info, options, scratch)
         golden.save(scratch)
         _export_graphs(merge_lora(model.model), dict(model.stats), info, golden, scratch, tell)
-        finish(scratch, BundleInfo(policy="network", network=info, made_from=_made_from(folder, options.precision)))
+        shutil.copyfile(folder / "config.yaml", scratch / TRAINING)
+        finish(scratch, BundleInfo(policy="network", network=info, made_from=_made_from(folder, options)))
         scratch.rename(out)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
 
 
-def _made_from(folder: Path, precision: str) -> dict[str, str]:
+def _made_from(folder: Path, options: ExportOptions) -> dict[str, str]:
     facts = manifest.read_manifest(folder, kind=checkpoint.KIND)
-    trained = {name: str(facts.metadata[name]) for name in ("dataset", "git", "step") if name in facts.metadata}
+    trained = {name: str(facts.metadata[name]) for name in _KNOWN if name in facts.metadata}
+    trained |= {name: str(len(facts.metadata[name])) for name in _COUNTED if name in facts.metadata}
     return {
         **{f"checkpoint.{name}": value for name, value in trained.items()},
+        **({"data": options.data} if options.data else {}),
+        "license": options.license,
         "checkpoint.manifest": facts.digest(),
         "git": git_revision(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "opset": str(OPSET[precision]),
+        "opset": str(OPSET[options.precision]),
     }
 
 
@@ -251,6 +265,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prefix", choices=["replace", "clean"], default=defaults.prefix, help="default replace")
     parser.add_argument("--cell", default="", help="factory of a cell whose pictures are the golden observations")
     parser.add_argument("--seed", type=int, default=0, help="of made-up golden observations")
+    parser.add_argument("--data", default="", metavar="SENTENCE", help="where the demonstrations come from")
+    parser.add_argument("--license", default=defaults.license, help=f"SPDX name (default {defaults.license})")
     given = parser.parse_args(argv)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
@@ -262,6 +278,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             prefix=given.prefix,
             cell=given.cell,
             seed=given.seed,
+            data=given.data,
+            license=given.license,
         )
         with tqdm(total=4, desc="export", unit="step", file=sys.stderr) as bar:
 

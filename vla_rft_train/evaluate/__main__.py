@@ -7,7 +7,11 @@ import sys
 
 from vla_rft_train.allocator import keep_memory
 
-KINDS = {"world-model": "vla_rft_train.evaluate.world_model", "policy": "vla_rft_train.evaluate.policy"}
+KINDS = {
+    "world-model": "vla_rft_train.evaluate.world_model",
+    "policy": "vla_rft_train.evaluate.policy",
+    "actions": "vla_rft_train.evaluate.actions",
+}
 """Word of the command line -> module with `main(arguments) -> exit code`."""
 
 

@@ -8,15 +8,16 @@ each and seed.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vla_rft_train import command
 from vla_rft_train.closed_loop import LoopSettings
 from vla_rft_train.rft.control import add_options
+from vla_rft_train.rft.page import read_log
 from vla_rft_train.rft.presets import RftRun, rft_run
 from vla_rft_train.rft.rewards import Design
-from vla_rft_train.rft.study import Arm, Row, TrialPlan, report, run_arm
+from vla_rft_train.rft.study import Arm, TrialPlan, report, run_arm, seconds_of
 
 SUPERVISED = "SFT"
 EVERY_GROUP = 1e9
@@ -30,24 +31,30 @@ def ablation(run: RftRun, arguments: argparse.Namespace) -> int:
     rows = []
     for seed in arguments.seeds:
         mine = {arm.name: run_arm(arm.seeded(seed), arguments.out, plan) for arm in arms(run)}
-        longer = as_long(next(arms(run)), mine[SUPERVISED], mine[Design.MODEL.value])
+        folder = arguments.out / next(arms(run)).seeded(seed).name / "run"
+        longer = as_long(supervised(run), read_log(folder), wanted_s=mine[Design.MODEL.value].seconds)
         rows += [*mine.values(), run_arm(longer.seeded(seed), arguments.out, plan)]
     report(rows, arguments.out, "Reward designs (Table 4)", [])
     return 0
 
 
-def as_long(supervised: Arm, took: Row, rewarded: Row) -> Arm:
-    """Supervision for as much time as a rewarded fine-tuning took, not for as many steps."""
-    steps = max(supervised.run.loop.steps, round(took.steps * rewarded.seconds / took.seconds))
-    loop = replace(supervised.run.loop, steps=steps, save_every=max(supervised.run.loop.save_every, steps // 8))
-    return Arm(name=f"{SUPERVISED}-equal-time", run=replace(supervised.run, loop=loop))
+def as_long(arm: Arm, log: Sequence[Mapping[str, float]], *, wanted_s: float) -> Arm:
+    """Supervision for as much time as a rewarded fine-tuning took, not for as many steps; log: of a shorter run."""
+    steps = max(arm.run.loop.steps, round(log[-1]["step"] * wanted_s / seconds_of(log)))
+    loop = replace(arm.run.loop, steps=steps, save_every=max(arm.run.loop.save_every, steps // 8))
+    return Arm(name=f"{SUPERVISED}-equal-time", run=replace(arm.run, loop=loop))
+
+
+def supervised(run: RftRun) -> Arm:
+    """Flow matching of the same head, and no reward."""
+    nothing = replace(run.grpo, mse=1.0, entropy=0.0, min_spread=EVERY_GROUP)
+    plain = replace(run.reward, design=Design.ACTION, outcome=0.0)
+    return Arm(name=SUPERVISED, run=replace(run, grpo=nothing, reward=plain))
 
 
 def arms(run: RftRun) -> Iterator[Arm]:
     """Supervision alone, then one per design; with an outcome's head, one more."""
-    nothing = replace(run.grpo, mse=1.0, entropy=0.0, min_spread=EVERY_GROUP)
-    plain = replace(run.reward, design=Design.ACTION, outcome=0.0)
-    yield Arm(name=SUPERVISED, run=replace(run, grpo=nothing, reward=plain))
+    yield supervised(run)
     for design in (Design.ACTION, Design.IMAGE, Design.MODEL):
         yield Arm(name=design.value, run=replace(run, reward=replace(run.reward, design=design, outcome=0.0)))
     if run.reward.outcome_head:

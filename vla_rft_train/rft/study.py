@@ -93,7 +93,7 @@ def run_arm(arm: Arm, out: Path, plan: TrialPlan) -> Row:
     return Row(
         arm=arm.name,
         steps=int(log[-1]["step"]),
-        seconds=_seconds(log),
+        seconds=seconds_of(log),
         reward_before=ends["reward"][0],
         reward_after=ends["reward"][-1],
         error_before=ends["error"][0],
@@ -131,7 +131,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def _seconds(log: Sequence[Mapping[str, float]]) -> float:
+def seconds_of(log: Sequence[Mapping[str, float]]) -> float:
     """A resumed run's clock begins again: the sum of what each call took."""
     seconds = [line["seconds"] for line in log]
     return seconds[-1] + sum(a for a, b in itertools.pairwise(seconds) if b < a)

@@ -13,12 +13,12 @@ from vla_rft_train.benchmark import main as benchmark
 from vla_rft_train.closed_loop import LoopSettings
 from vla_rft_train.loop import checkpoint
 from vla_rft_train.rft import grpo, outcome
-from vla_rft_train.rft.ablation import arms, as_long
+from vla_rft_train.rft.ablation import arms, as_long, supervised
 from vla_rft_train.rft.benchmark import SHIPPED
 from vla_rft_train.rft.control import verdict
 from vla_rft_train.rft.presets import control_run, rft_run
 from vla_rft_train.rft.rewards import Design, Frames, Reward, RewardConfig, Scene
-from vla_rft_train.rft.study import Arm, Row, TrialPlan, report, run_arm
+from vla_rft_train.rft.study import Arm, Row, TrialPlan, report, run_arm, seconds_of
 
 torch.set_num_threads(1)
 
@@ -46,10 +46,10 @@ def test_the_control_is_taught_by_actions_alone() -> None:
 
 def test_the_ablation_has_a_row_per_reward() -> None:
     run = rft_run("debug")
-    supervised, *rewarded = arms(run)
-    assert [arm.name for arm in rewarded] == ["R1", "R2", "R3"] and supervised.name == "SFT"
-    made_up = grpo.advantages(torch.randn(3, 4), supervised.run.grpo)
-    assert not made_up.any() and supervised.run.grpo.mse == 1.0
+    plain, *rewarded = arms(run)
+    assert [arm.name for arm in rewarded] == ["R1", "R2", "R3"] and plain.name == "SFT"
+    made_up = grpo.advantages(torch.randn(3, 4), plain.run.grpo)
+    assert not made_up.any() and plain.run.grpo.mse == 1.0
     with_head = replace(run, reward=replace(run.reward, outcome_head="somewhere"))
     *_, last = arms(with_head)
     assert last.name == "R3-outcome" and last.run.reward.outcome == 1.0
@@ -57,15 +57,13 @@ def test_the_ablation_has_a_row_per_reward() -> None:
 
 
 def test_supervision_for_as_much_time_has_more_steps() -> None:
-    supervised = next(arms(rft_run("debug")))
-    took, rewarded = (
-        replace(row(error=0.09, successes=4), seconds=10.0),
-        replace(row(error=0.09, successes=4), seconds=70.0),
-    )
-    longer = as_long(supervised, took, rewarded)
+    arm = supervised(rft_run("debug"))
+    short, long = ([{"step": 100.0, "seconds": seconds}] for seconds in (10.0, 70.0))
+    longer = as_long(arm, short, wanted_s=70.0)
     assert longer.name == "SFT-equal-time" and longer.run.loop.steps == 700
-    assert longer.run.grpo == supervised.run.grpo
-    assert as_long(supervised, rewarded, took).run.loop.steps == max(2, round(100 * 10 / 70))
+    assert longer.run.grpo == arm.run.grpo
+    assert as_long(arm, long, wanted_s=10.0).run.loop.steps == max(2, round(100 * 10 / 70))
+    assert seconds_of([{"seconds": 5.0}, {"seconds": 2.0}, {"seconds": 9.0}]) == 14.0  # resumed after 5 s
 
 
 def test_a_study_does_nothing_twice(made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

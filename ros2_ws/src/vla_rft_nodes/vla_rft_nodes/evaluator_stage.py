@@ -32,6 +32,7 @@ from vla_rft_nodes.latency import CHUNK_LATENCY
 from vla_rft_nodes.recorder_client import RecorderClient
 from vla_rft_nodes.ros import ShellNode
 from vla_rft_nodes.trial_video import TrialVideo
+from vla_rft_trials.placements import Placement
 from vla_rft_trials.records import Outcome, Termination, TrialStart
 from vla_rft_trials.referee import LABEL, Look, Referee
 from vla_rft_trials.running import Ending, Scene, TrialRefusedError
@@ -85,6 +86,16 @@ class StageOptions:
     record: bool
     """Every trial is recorded as an episode, too."""
     countdown_s: float
+
+
+def require_laid_out(said: str, wanted: Placement) -> None:
+    """TrialRefusedError unless what sim_node says it has laid out is what the study wants."""
+    words = str(replace(wanted, cell=""))
+    if said != words:
+        raise TrialRefusedError(
+            f"sim_node lays a towel out by its seed alone ({said}), and the protocol wants {words}; run such a study "
+            "in-process: python -m vla_rft_sim.study"
+        )
 
 
 class RosStage:
@@ -203,7 +214,7 @@ class RosStage:
         study = self._require()
         placement, rule = study.plan.placement(slot.placement), study.protocol.scene
         if self._options.simulated:
-            self._reset_scene(placement.seed)
+            self._reset_scene(placement)
             found = self._look(slot) if rule.min_similarity else None
             if found is not None and found.overlap < rule.min_similarity:
                 raise TrialRefusedError(f"the scene is not as required: {found} (needed {rule.min_similarity:g})")
@@ -220,11 +231,12 @@ class RosStage:
         word = self._next_word(SETTLE_S)
         return word is not None and word.verdict == "scene"
 
-    def _reset_scene(self, seed: int) -> None:
+    def _reset_scene(self, placement: Placement) -> None:
         resets = self._truth.resets if self._truth else 0
-        response = self._cell.call(self._reset, ResetScene.Request(seed=seed))
+        response = self._cell.call(self._reset, ResetScene.Request(seed=placement.seed))
         if response.error_code:
             raise DeviceError(f"the scene cannot be reset: {response.error_msg}")
+        require_laid_out(response.placement, placement)
         if not self._cell.wait_until(lambda: self._truth is not None and self._truth.resets > resets, TRUTH_S):
             raise DeviceError("sim_node published no truth after the reset")
         self._pause(SETTLE_S)

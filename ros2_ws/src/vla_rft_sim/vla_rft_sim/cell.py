@@ -59,10 +59,10 @@ class SimCell:
         self._cameras = [SimCamera(world, self.clock, camera.name, depth=False) for camera in self.spec.cameras]
         self._begin()
 
-    def reset(self, seed: int) -> Placement:
-        """Towel where the seed says, arm at home and ready for a source to become active; deterministic."""
+    def reset(self, seed: int, *, placement: Placement | None = None) -> Placement:
+        """Towel where the seed says, or at `placement`; arm at home, ready for a source to be active; deterministic."""
         self._arm.stop()
-        placement = self.world.reset(seed)
+        placement = self.world.reset(seed, placement=placement)
         self._begin()
         self.loop.ready()
         return placement

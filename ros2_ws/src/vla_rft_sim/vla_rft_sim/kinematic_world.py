@@ -35,13 +35,13 @@ class KinematicWorld:
         self._seen_tcp = np.zeros(3)
         self.reset(0)
 
-    def reset(self, seed: int, *, arm: bool = True) -> Placement:
-        """Draw the placement a towel would have; with `arm`, home, idle and open."""
+    def reset(self, seed: int, *, arm: bool = True, placement: Placement | None = None) -> Placement:
+        """Say which placement a towel would have; with `arm`, home, idle and open."""
         if arm:
             self.controller.place(HOME_Q)
             self._fingers = WidthRamp()
         self._random = np.random.default_rng(seed)
-        self._placement = draw(seed)
+        self._placement = placement or draw(seed)
         return self._placement
 
     def advance(self, duration_ns: int) -> None:

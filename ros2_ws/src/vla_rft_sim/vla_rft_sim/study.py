@@ -23,7 +23,8 @@ from vla_rft_core.types import Source
 from vla_rft_sim.bundle_driver import BundleDriver
 from vla_rft_sim.cell import SimCell, towel_cell
 from vla_rft_sim.demonstrate import next_chunk
-from vla_rft_sim.towel import TowelTruth
+from vla_rft_sim.perturbation import lead_hand, lead_ns
+from vla_rft_sim.towel import Placement, TowelTruth
 from vla_rft_sim.workers import Workers
 from vla_rft_trials.overlay import Caption, with_caption
 from vla_rft_trials.progress import Progress, progress
@@ -37,6 +38,8 @@ from vla_rft_trials.video import VideoWriter
 
 OPERATOR = "simulator"
 LAID_OUT = {"scene": "laid out by the simulator exactly as required, so not looked at"}
+UNVERIFIED = {"gate": "bundles may not have passed their closed-loop gate"}
+"""In the records of a study that was run with --allow-unverified."""
 INTERRUPTED = 130
 """Exit code after SIGINT."""
 
@@ -44,8 +47,8 @@ INTERRUPTED = 130
 class SimStage:
     """One cell with every policy of a study; one per process."""
 
-    def __init__(self, study: Study, mapping: Mapped) -> None:
-        self._study, self._mapping = study, mapping
+    def __init__(self, study: Study, mapping: Mapped, *, allow_unverified: bool = False) -> None:
+        self._study, self._mapping, self._allow_unverified = study, mapping, allow_unverified
         self._policies: dict[str, Any] = {}
         self.cell: SimCell = towel_cell()
         self.cell.prompt = study.protocol.prompt
@@ -58,8 +61,11 @@ class SimStage:
         cell, policy = self.cell, self._policy(start.policy)
         if hasattr(policy, "begin_trial"):
             policy.begin_trial(start.index)
-        cell.reset(start.seed)
-        cell.clock.realtime_offset_ns = start.started_ns - cell.clock.monotonic_ns()
+        place = self._study.plan.placement(start.placement_id)
+        cell.reset(start.seed, placement=Placement(place.x, place.y, place.yaw, place.seed))
+        # The clock is set once, before anything moves, so that the hand is where it has to be when the trial starts.
+        cell.clock.realtime_offset_ns = start.started_ns - lead_ns(cell, place.hand) - cell.clock.monotonic_ns()
+        lead_hand(cell, place.hand)
         if isinstance(policy, BundleDriver):
             cell.activate(Source.POLICY)
         else:
@@ -103,7 +109,7 @@ class SimStage:
         if code not in self._policies:
             entry, _ = self._mapping.checked(code, self._study.protocol.policies)
             self._policies[code] = (
-                BundleDriver(Path(entry.bundle))
+                BundleDriver(Path(entry.bundle), allow_unverified=self._allow_unverified)
                 if entry.bundle
                 else from_factory(entry.factory, clock=self.cell.clock, **entry.options)
             )
@@ -128,10 +134,10 @@ def _fault(error: DeviceError, elapsed_s: float) -> Ending:
 _stage: SimStage | None = None
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, allow_unverified: bool) -> None:
     global _stage
     study = open_study(folder)
-    _stage = SimStage(study, study.mapping())
+    _stage = SimStage(study, study.mapping(), allow_unverified=allow_unverified)
 
 
 def _perform(start: TrialStart) -> tuple[TrialStart, Ending]:
@@ -139,9 +145,12 @@ def _perform(start: TrialStart) -> tuple[TrialStart, Ending]:
     return start, _stage.perform(start)
 
 
-def run_study(study: Study, *, workers: int = 2, limit: int | None = None, bar: Any = None) -> list[TrialRecord]:
+def run_study(
+    study: Study, *, workers: int = 2, limit: int | None = None, allow_unverified: bool = False, bar: Any = None
+) -> list[TrialRecord]:
     """Run what is left of a study, at most `limit` trials; the records added. SIGINT lets running trials finish."""
     mapping, added, started = study.mapping(), [], 0
+    checked = LAID_OUT | (UNVERIFIED if allow_unverified else {})
 
     with Run(study, clock=SystemClock(), operator=OPERATOR) as run:
 
@@ -152,9 +161,9 @@ def run_study(study: Study, *, workers: int = 2, limit: int | None = None, bar: 
                 return None
             started += 1
             _, stamp = mapping.checked(slot.code, study.protocol.policies)
-            return run.start(slot, Scene(policy_stamp=stamp, preflight=LAID_OUT))
+            return run.start(slot, Scene(policy_stamp=stamp, preflight=checked))
 
-        with Workers(workers, _prepare, study.folder) as crew:
+        with Workers(workers, _prepare, study.folder, allow_unverified) as crew:
             for start, ending in crew.results(_perform, next_start):
                 added.append(run.end(start, ending))
                 if bar is not None:
@@ -170,6 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--limit", type=int, help="at most so many trials now")
+    parser.add_argument(
+        "--allow-unverified", action="store_true", help="run bundles without a passed gate; every record says so"
+    )
     return parser
 
 
@@ -182,7 +194,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         began_s, began_cpu_s = time.monotonic(), _cpu_s()
         done = _progress(study).settled
         with tqdm(total=len(study.plan.schedule), initial=done, desc="trials", unit="", file=sys.stderr) as bar:
-            added = run_study(study, workers=options.workers, limit=options.limit, bar=bar)
+            added = run_study(
+                study,
+                workers=options.workers,
+                limit=options.limit,
+                allow_unverified=options.allow_unverified,
+                bar=bar,
+            )
         wall_s, cpu_s = time.monotonic() - began_s, _cpu_s() - began_cpu_s
         print(f"{len(added)} trials in {wall_s:.0f} s, {cpu_s:.0f} s of processor time")
         if not _progress(study).complete:

@@ -20,6 +20,8 @@ AREA_RATIO_RANGE = (0.42, 0.62)
 MAX_EDGE_GAP_M = 0.045
 MAX_MIRRORED_GAP_M = 0.03
 MAX_HEIGHT_M = 0.07
+MIDDLE_M, SPREAD_M = (0.5, 0.0), 0.05
+"""Where the middle of a drawn towel lies: within so much of this, along x and along y [m]."""
 _PIXEL_M = 0.002
 
 SUCCESS: Mapping[str, str] = {
@@ -48,7 +50,9 @@ class Placement:
 def draw(seed: int) -> Placement:
     """The placement of a seed: x 0.5 ± 0.05 m, y ± 0.05 m, yaw 90 ± 15 degrees, uniform."""
     x, y, yaw = np.random.default_rng(seed).uniform(-1.0, 1.0, 3)
-    return Placement(0.5 + 0.05 * float(x), 0.05 * float(y), math.radians(90.0 + 15.0 * float(yaw)), seed)
+    (middle_x, middle_y), spread = MIDDLE_M, SPREAD_M
+    yaw = math.radians(90.0 + 15.0 * float(yaw))
+    return Placement(middle_x + spread * float(x), middle_y + spread * float(y), yaw, seed)
 
 
 def flat(placement: Placement, shape: tuple[int, int], z: float) -> Array:

@@ -123,9 +123,9 @@ class TowelWorld:
         """What the last physics step started from; None when nothing has moved since the towel was laid out."""
         self.reset(0)
 
-    def reset(self, seed: int, *, arm: bool = True) -> Placement:
-        """Lay the towel out where `seed` says, and with `arm` start everything afresh."""
-        self._placement = self.draw(seed)
+    def reset(self, seed: int, *, arm: bool = True, placement: Placement | None = None) -> Placement:
+        """Lay the towel out where `seed` says, or at `placement`, and with `arm` start everything afresh."""
+        self._placement = placement or self.draw(seed)
         if arm:
             mujoco.mj_resetData(self.model, self.data)
             self.controller.place(HOME_Q)

@@ -23,8 +23,8 @@ class World(Protocol):
 
     controller: ArmController
 
-    def reset(self, seed: int, *, arm: bool = True) -> Placement:
-        """Put the towel where `seed` says; with `arm` also the arm at home, at rest, idle and open.
+    def reset(self, seed: int, *, arm: bool = True, placement: Placement | None = None) -> Placement:
+        """Put the towel where `seed` says, or at `placement`; with `arm` also the arm at home, at rest, idle and open.
 
         Without `arm` the arm stays as it is, as in a lab where a hand lays the towel out; held cloth is let go first.
         """

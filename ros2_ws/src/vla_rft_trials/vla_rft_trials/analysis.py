@@ -105,7 +105,7 @@ def analyse(study: Study, contents: LogContents) -> Analysis:
     """Of the trials so far."""
     by_place = counted(contents)
     policies = tuple(_policy(code, study, contents, by_place) for code in study.codes())
-    testable = [(a, b) for a, b in combinations(policies, 2) if a.count.trials and b.count.trials]
+    testable = [(a, b) for a, b in _compared(study, policies) if a.count.trials and b.count.trials]
     pairs = [_pair(a, b, study, by_place) for a, b in testable]
     pairs = _judged(pairs, study, decision(study, contents))
     methods = _methods(study, policies)
@@ -115,6 +115,15 @@ def analyse(study: Study, contents: LogContents) -> Analysis:
         methods=methods,
         method_p=tuple((a.name, b.name, _method_p(a, b)) for a, b in combinations(methods, 2)),
     )
+
+
+def _compared(study: Study, policies: Sequence[PolicyResult]) -> list[tuple[PolicyResult, PolicyResult]]:
+    """Those that the protocol names; while the study is sealed nobody knows who they are, and each meets each."""
+    unlocked, wanted = study.unlocked(), study.protocol.comparisons
+    if unlocked is None or not wanted:
+        return list(combinations(policies, 2))
+    by_name = {unlocked.mapping.codes[policy.code].name: policy for policy in policies}
+    return [(by_name[a], by_name[b]) for a, b in wanted]
 
 
 def _judged(pairs: Sequence[PairResult], study: Study, decided: Decision) -> list[PairResult]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
-from vla_rft_trials import table
+from vla_rft_core.files import write_atomic
+from vla_rft_trials import compose, table
 from vla_rft_trials.progress import check_log, counted, progress
+from vla_rft_trials.protocol import Protocol
 from vla_rft_trials.ratings import Rating, order_for, rate
 from vla_rft_trials.records import Amendment, Outcome
 from vla_rft_trials.statistics.comparison import describe_counts
@@ -40,6 +43,42 @@ def lock_study(chosen: Namespace) -> int:
     print("\n".join(study.plan.detectable))
     if study.protocol.blinded:
         print("Policies go by code names; the keeper's share of the mapping is in the keeper's folder. Do not lose it.")
+    return 0
+
+
+def compose_protocol(chosen: Namespace) -> int:
+    """A protocol for what was just made."""
+    wanted = compose.Composition(
+        policies=tuple(compose.policy_entry(text) for text in chosen.policy),
+        comparisons=compose.pairs_of(chosen.compare),
+        title=chosen.title,
+        count=chosen.count,
+        draw=chosen.draw,
+        time_limit_s=chosen.time_limit,
+    )
+    compose.write(compose.compose(Protocol.load(chosen.template), wanted), chosen.protocol)
+    print(chosen.protocol)
+    return 0
+
+
+def show_results(chosen: Namespace) -> int:
+    """What was found, for programs."""
+    from vla_rft_trials.results import results
+
+    text = json.dumps(results(chosen.study), indent=1)
+    if chosen.out is None:
+        print(text)
+    else:
+        write_atomic(chosen.out, (text + "\n").encode())
+    return 0
+
+
+def draw_strips(chosen: Namespace) -> int:
+    """Film strips of two policies."""
+    from vla_rft_trials.strips import strips  # as slow
+
+    write_atomic(chosen.out, strips(chosen.study, chosen.first, chosen.second, count=chosen.count))
+    print(chosen.out)
     return 0
 
 

@@ -34,9 +34,13 @@ class Placement:
     """Lays it out in simulation."""
     cell: str = ""
     """ "seen" or "unseen" by the demonstrations; empty where the protocol names no coverage."""
+    hand: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Simulation: from home to where the hand starts, in base [m]."""
 
     def __str__(self) -> str:
         where = f"x {self.x:.3f} m, y {self.y:+.3f} m, yaw {math.degrees(self.yaw):.0f} deg"
+        if any(self.hand):
+            where += f", hand {' '.join(f'{1e3 * part:+.0f}' for part in self.hand)} mm"
         return f"{where}, {self.cell} cell" if self.cell else where
 
 
@@ -76,31 +80,33 @@ def draw_placements(rule: PlacementRule, *, coverage: Coverage | None = None) ->
     """What the rule and its seed give; ValueError when so many cannot be found."""
     wanted = {"": rule.count} if coverage is None else {"unseen": rule.unseen, "seen": rule.count - rule.unseen}
     found: list[Placement] = []
-    for x, y, yaw, seed in _candidates(rule):
+    for x, y, yaw, seed, hand in _candidates(rule):
         if len(found) == rule.count:
             return tuple(found)
         cell = "" if coverage is None else coverage.of(*_taken_at(rule, x, y, yaw))
         inside = rule.region is None or _inside(rule.region, x, y, yaw)
         if inside and wanted.get(cell, 0) > 0:
             wanted[cell] -= 1
-            found.append(Placement(id=f"P{len(found) + 1:02d}", x=x, y=y, yaw=yaw, seed=seed, cell=cell))
+            number = f"P{len(found) + 1:02d}"
+            found.append(Placement(id=number, x=x, y=y, yaw=yaw, seed=seed, cell=cell, hand=hand))
     missing = ", ".join(f"{n} {cell}".strip() for cell, n in wanted.items() if n)
     raise ValueError(f"placements: after {_TRIES} draws, {missing} could not be found; widen the region")
 
 
-def _candidates(rule: PlacementRule) -> Iterator[tuple[float, float, float, int]]:
-    """x, y, yaw, seed of one draw after the other."""
+def _candidates(rule: PlacementRule) -> Iterator[tuple[float, float, float, int, tuple[float, float, float]]]:
+    """x, y, yaw, seed, hand of one draw after the other."""
+    home = (0.0, 0.0, 0.0)
     if rule.draw:
         for seed in range(rule.seed, rule.seed + _TRIES):
             drawn: Any = from_factory(rule.draw, seed)
-            yield float(drawn.x), float(drawn.y), float(drawn.yaw), seed
+            yield float(drawn.x), float(drawn.y), float(drawn.yaw), seed, getattr(drawn, "hand", home)
         return
     assert rule.region is not None
     rng = np.random.default_rng(rule.seed)
     uniform: Callable[[tuple[float, float]], float] = lambda span: float(rng.uniform(*span))  # noqa: E731
     for i in range(_TRIES):
         region = rule.region
-        yield uniform(region.x), uniform(region.y), math.radians(uniform(region.yaw_deg)), rule.seed + i
+        yield uniform(region.x), uniform(region.y), math.radians(uniform(region.yaw_deg)), rule.seed + i, home
 
 
 def _inside(region: Region, x: float, y: float, yaw: float) -> bool:

@@ -79,7 +79,8 @@ class PlacementRule:
     seed: int
     """Equal seeds give equal placements."""
     draw: str = ""
-    """Simulation: factory "module:function" that gives the placement of a seed; the study takes seed, seed + 1, ..."""
+    """Simulation: factory "module:function" that gives the placement of a seed; the study takes seed, seed + 1, ...
+    A draw may also say where the hand starts (`hand`, from home): such studies run in-process only."""
     region: Region | None = None
     """Uniform within it; with `draw`, only draws inside of it are taken."""
     coverage: str = ""
@@ -159,6 +160,8 @@ class Protocol:
     time_limit_s: float = 180.0
     success_hold_s: float = 1.0
     """In simulation: success must last this long."""
+    comparisons: tuple[tuple[str, str], ...] = ()
+    """Which policies are compared with which, by name; empty: each with each. More comparisons, stricter tests."""
     blinded: bool = True
     """Policies go by code names until the study is unlocked."""
     alpha: float = 0.05
@@ -174,6 +177,9 @@ class Protocol:
         names = [policy.name for policy in self.policies]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"policies need different names, got {names or 'none'}")
+        for name in (name for pair in self.comparisons for name in pair):
+            if name not in names:
+                raise ValueError(f"comparisons: no policy {name!r}{did_you_mean(name, names)}")
         if self.trials_per_policy < 1 or self.trials_per_policy % self.placements.count:
             raise ValueError(
                 f"trials_per_policy must be a multiple of the {self.placements.count} placements, "

@@ -47,6 +47,8 @@ MOMENTS = 5
 _STRIP_HEIGHT = 96
 _POSTER_WIDTH = 480
 _JPEG_QUALITY = 72
+_SHEET_ROWS = 200
+"""The contact sheet shows so many trials: more make a picture that nothing opens."""
 _PLAYERS = 24
 """Up to so many trials each has a player in the page; beyond, the videos are linked."""
 
@@ -78,7 +80,10 @@ def render(folder: Path) -> Path:
     unlocked = study.unlocked()
     names = names_of(unlocked, study.plan)
     facts = _facts(study, contents, names, missing)
-    sheet = contact_sheet(folder, contents.records, title=study.protocol.title, names=names)
+    title, shown = study.protocol.title, contents.records[:_SHEET_ROWS]
+    if len(shown) < len(contents.records):
+        title += f": the first {len(shown)} of {len(contents.records)} trials"
+    sheet = contact_sheet(folder, shown, title=title, names=names)
     page = _environment(autoescape=True).get_template("report.html.jinja").render(**facts)
     text = _environment(autoescape=False).get_template("report.md.jinja").render(**facts)
     write_atomic(folder / CONTACT_SHEET, sheet)

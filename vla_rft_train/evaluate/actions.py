@@ -1,0 +1,129 @@
+"""`python -m vla_rft_train.evaluate actions BASE TUNED`: how a fine-tuning has spread a policy's actions (Figure 4).
+
+Both policies answer the same recorded observations with the same noise; shown are the translations along x and z of
+all actions of their chunks, in millimetres per control period, beside those that were demonstrated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vla_rft_core.errors import VlaRftError
+from vla_rft_train import released
+from vla_rft_train.data.policy_windows import PolicyWindows
+from vla_rft_train.data.prepare_policy import prepare_policy
+from vla_rft_train.models.policy import Policy
+from vla_rft_train.policy_presets import PolicyRun
+from vla_rft_train.released import Released
+from vla_rft_train.stages import as_float
+
+matplotlib.use("Agg")
+
+AXES = ("delta.x", "delta.z")
+"""The paper's."""
+DEMONSTRATED = "demonstrated"
+PICTURE, FIGURES = "actions.png", "figures.json"
+BATCH = 64
+BINS = 40
+
+
+@torch.inference_mode()
+def sampled(
+    model: Released[Policy, PolicyRun], windows: PolicyWindows, *, num_steps: int, noise_scale: float, seed: int
+) -> dict[str, Tensor]:
+    """[actions, AXES] in millimetres: what the policy wants, and what was demonstrated, over all windows."""
+    generator, stats = torch.Generator().manual_seed(seed), model.stats["action"]
+    columns = [stats.names.index(name) for name in AXES]
+    found: dict[str, list[Tensor]] = {"policy": [], DEMONSTRATED: []}
+    for start in range(0, len(windows), BATCH):
+        indices = range(start, min(start + BATCH, len(windows)))
+        batch = torch.utils.data.default_collate([windows[i] for i in indices])
+        chunk = model.model.sample(
+            as_float(batch["images"][:, 0]),
+            batch["prompt_tokens"],
+            batch["states"][:, 0],
+            noise_scale * model.model.noise(len(indices), generator),
+            num_steps=num_steps,
+        )
+        for name, actions in (("policy", chunk), (DEMONSTRATED, batch["actions"])):
+            found[name].append(1000.0 * stats.unnormalize(actions).flatten(0, -2)[:, columns])
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def spread(actions: Tensor) -> dict[str, dict[str, float]]:
+    """Per axis: deviation, and the span that holds 98 % [mm]."""
+    low, high = torch.quantile(actions, torch.tensor([0.01, 0.99]), dim=0)
+    deviation = actions.std(dim=0)
+    return {
+        name: {"deviation_mm": float(deviation[i]), "span_mm": float(high[i] - low[i])} for i, name in enumerate(AXES)
+    }
+
+
+def draw(shown: Mapping[str, Tensor], path: Path) -> None:
+    """One histogram over x and z per policy, all on the same axes."""
+    every = torch.cat(list(shown.values()))
+    limits = [(float(every[:, i].min()), float(every[:, i].max())) for i in range(len(AXES))]
+    figure = Figure(figsize=(4.0 * len(shown), 3.6), layout="constrained")
+    grid = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (name, actions) in zip(grid, shown.items(), strict=True):
+        axes.hist2d(actions[:, 0].numpy(), actions[:, 1].numpy(), bins=BINS, range=limits, norm=LogNorm())
+        axes.set(title=name, xlabel="x [mm per period]", ylabel="z [mm per period]" if axes is grid[0] else "")
+    figure.savefig(path, dpi=110)
+
+
+def evaluate(given: argparse.Namespace) -> dict[str, Any]:
+    """All figures as plain data; the picture goes to `given.out`."""
+    shown: dict[str, Tensor] = {}
+    digests = {}
+    for name, folder in (("base", given.base), ("fine-tuned", given.tuned)):
+        model = released.load_policy(folder)
+        run = model.config
+        data = replace(run.data, dataset=str(given.dataset), keypoints="", held_out=0.0, keep_frames=False)
+        windows = prepare_policy(replace(run, data=data), stats=model.stats).train
+        found = sampled(model, windows, num_steps=given.num_steps, noise_scale=given.noise_scale, seed=given.seed)
+        shown |= {name: found["policy"], DEMONSTRATED: found[DEMONSTRATED]}
+        digests[name] = model.digest
+    draw({name: shown[name] for name in ("base", "fine-tuned", DEMONSTRATED)}, given.out / PICTURE)
+    return {
+        "policies": digests,
+        "dataset": str(given.dataset),
+        "num_steps": given.num_steps,
+        "noise_scale": given.noise_scale,
+        "actions": len(shown[DEMONSTRATED]),
+        "spread": {name: spread(actions) for name, actions in shown.items()},
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw OUT/actions.png, write OUT/figures.json; exit code 1 for a mistake, in one sentence."""
+    parser = argparse.ArgumentParser(prog="python -m vla_rft_train.evaluate actions", description=__doc__)
+    parser.add_argument("base", type=Path, help="checkpoint of the policy that the fine-tuning began with")
+    parser.add_argument("tuned", type=Path, help="checkpoint of the fine-tuned policy")
+    parser.add_argument("--dataset", type=Path, required=True, help="a LeRobot v3 dataset, best of held-out episodes")
+    parser.add_argument("--out", type=Path, required=True, help="folder of picture and figures")
+    parser.add_argument("--num-steps", type=int, default=10, help="Euler steps (default 10)")
+    parser.add_argument("--noise-scale", type=float, default=1.0, help="of the noise chunks start from (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    given = parser.parse_args(arguments)
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+        facts = evaluate(given)
+    except (ValueError, VlaRftError) as error:
+        print(f"evaluate actions: {error}", file=sys.stderr)
+        return 1
+    (given.out / FIGURES).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    for name, axes in facts["spread"].items():
+        print(f"{name:<14}" + "  ".join(f"{axis} ± {row['deviation_mm']:.2f} mm" for axis, row in axes.items()))
+    return 0

@@ -1,0 +1,1 @@
+"""The paper's experiment end to end: steps that call this project's commands, and one page of what came out."""
