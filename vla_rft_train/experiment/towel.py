@@ -195,6 +195,7 @@ def _ros_study(size: Scale) -> Step:
     compose = _compose(size, "Towel folding through ROS", TABLE_11, COMPARED_11, size.seeds[:1], size.ros_trials)
     words: tuple[Word, ...] = ("vla_rft_nodes.bringup", "evaluate", "unattended:=true", "policies:=bundles")
     words += (Own(PROTOCOL, before="protocol:="), Own(LOCKED, before="study:="))
+    words += () if size.gate else ("allow_unverified:=true",)
     return Step(
         name=ROS,
         commands=(
