@@ -36,7 +36,7 @@ class Scale:
     """N: the base policy's; the longer one has four times as many."""
     rft_steps: int = 200
     sft: str = ""
-    """Further options of `vla_rft_train.train_policy`, as they are typed there: "--loop.lr 5e-4"."""
+    """Further options of `vla_rft_train.train_policy`, as they are typed there: `--sft="--loop.lr 5e-4"`."""
     rft: str = ""
     """Further options of `vla_rft_train.rft`, for every reward and for the control alike."""
     outcome_weight: float = 1.0

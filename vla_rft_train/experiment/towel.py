@@ -10,10 +10,9 @@ from pathlib import Path
 from vla_rft_train.experiment.scale import Scale
 from vla_rft_train.experiment.steps import Command, Given, Of, Own, Plan, Step, Word
 
-ROOT = Path(os.path.relpath(Path(__file__).parents[2]))
-"""From where the command is run: checkpoints keep the paths that they were given."""
-TEMPLATE = ROOT / "launch" / "protocols" / "experiment.yaml"
-SHIPPED = ROOT / "vla_rft_train" / "checkpoints" / "sim"
+ROOT = Path(__file__).parents[2]
+TEMPLATE = "launch/protocols/experiment.yaml"
+SHIPPED = "vla_rft_train/checkpoints/sim"
 CELL = "vla_rft_sim.cell:towel_cell"
 
 SFT, LONGER, RFT, R1, R2, OUTCOME, AS_LONG = "sft", "sft-4n", "rft", "r1", "r2", "r3-outcome", "sft-as-long"
@@ -100,13 +99,18 @@ def _stage_one(size: Scale) -> Iterator[Step]:
 def _tokenizer(size: Scale) -> Word:
     if size.tokenizer:
         return Given(Path(size.tokenizer))
-    return Given(SHIPPED / "tokenizer") if size.stage_one == "shipped" else Of("tokenizer", RELEASED)
+    return _ours(f"{SHIPPED}/tokenizer") if size.stage_one == "shipped" else Of("tokenizer", RELEASED)
 
 
 def _world_model(size: Scale) -> Word:
     if size.world_model:
         return Given(Path(size.world_model))
-    return Given(SHIPPED / "world_model") if size.stage_one == "shipped" else Of("world-model", RELEASED)
+    return _ours(f"{SHIPPED}/world_model") if size.stage_one == "shipped" else Of("world-model", RELEASED)
+
+
+def _ours(path: str) -> Given:
+    """From where the command is run: checkpoints keep the paths that they were given."""
+    return Given(Path(os.path.relpath(ROOT / path)))
 
 
 # --- policies ---------------------------------------------------------------------------------------------------
@@ -195,6 +199,7 @@ def _ros_study(size: Scale) -> Step:
     compose = _compose(size, "Towel folding through ROS", TABLE_11, COMPARED_11, size.seeds[:1], size.ros_trials)
     words: tuple[Word, ...] = ("vla_rft_nodes.bringup", "evaluate", "unattended:=true", "policies:=bundles")
     words += (Own(PROTOCOL, before="protocol:="), Own(LOCKED, before="study:="))
+    words += () if size.gate else ("allow_unverified:=true",)
     return Step(
         name=ROS,
         commands=(
@@ -209,7 +214,7 @@ def _compose(
     size: Scale, title: str, methods: Sequence[str], pairs: Pairs, seeds: Sequence[int], count: int
 ) -> tuple[Word, ...]:
     """Every method and seed, and what is compared within a seed."""
-    words: tuple[Word, ...] = ("vla_rft_trials", "compose", Given(TEMPLATE), Own(PROTOCOL), "--title", title)
+    words: tuple[Word, ...] = ("vla_rft_trials", "compose", _ours(TEMPLATE), Own(PROTOCOL), "--title", title)
     words += ("--count", str(count), "--time-limit", str(size.time_limit_s))
     for seed in seeds:
         for method in methods:
