@@ -1,0 +1,168 @@
+"""The whole graph of a recorded trial, and what such a trial leaves on disk.
+
+evaluate.launch.yaml with recorder and console: the expert folds as a study's policy, the evaluator watches, every trial
+is an episode, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rclpy.action import ActionClient
+from running_graph import Graph
+
+from vla_rft_core import manifest
+from vla_rft_episodes.attempt import State, examine
+from vla_rft_episodes.fsck import fsck
+from vla_rft_episodes.reader import Episode
+from vla_rft_episodes.repair import repair_attempt
+from vla_rft_interfaces.action import RunTrials
+from vla_rft_nodes import topics
+from vla_rft_nodes.bringup import Plan, load
+from vla_rft_nodes.recorder_client import RecorderClient
+from vla_rft_trials.records import TrialRecord
+from vla_rft_trials.study import Study, lock
+from vla_rft_trials.trial_log import read_log
+
+PROTOCOL = Path(__file__).parents[3] / "launch" / "protocols" / "demo.yaml"
+PATIENCE_S = 60.0
+ANSWER_S = 5.0
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def with_parameters(plan: Plan, name: str, **parameters: object) -> Plan:
+    """The plan with some parameters of one of its nodes replaced."""
+    words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+    changed = [replace(spec, argv=(*spec.argv, *words)) if spec.name == name else spec for spec in plan.processes]
+    return replace(plan, processes=tuple(changed))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One that was started: its study, and the future of its goal's result."""
+
+    study: Study
+    result: Any
+
+
+class TrialGraph(Graph):
+    """Trials one at a time, each of a study of its own."""
+
+    def __init__(self, folder: Path, *, episodes: Path | None = None, recorder: Mapping[str, object] | None = None):
+        """`recorder`: parameters of recorder_node."""
+        self.folder, self.port = folder, free_port()
+        self.episodes = episodes or folder / "episodes"
+        arguments = {"record": "true", "console": "true", "console_port": str(self.port)}
+        arguments |= {"episodes": str(self.episodes), "studies": str(folder)}
+        plan = with_parameters(load("evaluate", arguments), "evaluator_node", countdown=0.0)
+        plan = with_parameters(plan, "recorder_node", **(recorder or {"disk_needed": 0.1, "disk_reserve": 0.05}))
+        super().__init__(folder / "log", plan=plan, processes=[process.name for process in plan.processes])
+        self._numbers = itertools.count(1)
+        self._action = ActionClient(self.node, RunTrials, topics.RUN_TRIALS)
+        self.recorder = RecorderClient(self.node)
+
+    def close(self) -> None:
+        """The same, whatever a test froze."""
+        self.thaw()
+        super().close()
+
+    def thaw(self) -> None:
+        """Let every process go on."""
+        for name in self.supervisor.running():
+            self.supervisor.send_signal(name, signal.SIGCONT)
+
+    def begin_trial(self, seed: int = 0) -> Trial:
+        """A trial, once its arm is moving fast."""
+        self.thaw()
+        self.make_ready_here()
+        study = self._lock(seed)
+        trial = Trial(study, self._ask_for(study))
+        self.until(lambda: self._moves_fast() or trial.result.done(), PATIENCE_S, "no trial moves the arm")
+        assert not trial.result.done(), trial.result.result().result.error_msg
+        return trial
+
+    def ended(self, trial: Trial) -> RunTrials.Result:
+        """The result of its goal."""
+        self.until(trial.result.done, PATIENCE_S, "the evaluator does not end the trial")
+        result: RunTrials.Result = trial.result.result().result
+        return result
+
+    def recording(self) -> bool:
+        """An attempt is open."""
+        return any(examine(path).state is State.RECORDING for path in self.episodes.glob(".open-*"))
+
+    def last_record(self, trial: Trial) -> TrialRecord:
+        """What the study says about it."""
+        return read_log(trial.study.records).records[-1]
+
+    def said(self, name: str, word: str) -> str:
+        """The newest line with that word in a process's log; empty when there is none."""
+        path = self.folder / "log" / f"{name}.log"
+        lines = [line for line in path.read_text(errors="replace").splitlines() if word in line]
+        return lines[-1].rpartition("]: ")[2] if lines else ""
+
+    def _moves_fast(self) -> bool:
+        return self.status.mode == "ACTIVE" and self.world.status().speed > 0.12
+
+    def _lock(self, seed: int) -> Study:
+        content = yaml.safe_load(PROTOCOL.read_text())
+        content["placements"] |= {"count": 1, "seed": seed}
+        content["trials_per_policy"] = 1
+        folder = self.folder / f"trial-{next(self._numbers)}"
+        folder.mkdir()
+        (folder / "protocol.yaml").write_text(yaml.safe_dump(content))
+        return lock(folder / "protocol.yaml", folder / "study")
+
+    def _ask_for(self, study: Study) -> Any:
+        """Sent again where a killed evaluator, still listed, has swallowed the goal."""
+        goal = RunTrials.Goal(study=str(study.folder), operator_name="test", limit=1)
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            assert self._action.wait_for_server(PATIENCE_S)
+            answered = threading.Event()
+            sent = self._action.send_goal_async(goal)
+            sent.add_done_callback(lambda _, answered=answered: answered.set())
+            if answered.wait(ANSWER_S):
+                handle = sent.result()
+                assert handle.accepted
+                return handle.get_result_async()
+        raise AssertionError("evaluator_node does not answer")
+
+
+def finished(collection: Path) -> set[str]:
+    """The episodes with nothing wrong."""
+    return set(fsck(collection).intact) if collection.exists() else set()
+
+
+def kept_on_disk(trial: Trial, collection: Path, before: set[str]) -> str:
+    """What the trial left, in words. Fails when a record cannot be read or an episode from before is not whole."""
+    contents = read_log(trial.study.records)
+    (record,) = contents.records or contents.open
+    words = f"trial {record.outcome} ({record.termination_reason})" if contents.records else "trial open"
+    report = fsck(collection)
+    assert before <= set(report.intact), report.findings
+    for identity in set(report.intact) - before:
+        manifest.verify(collection / identity, kind="episode")
+        assert Episode.open(collection / identity).info.messages["/robot_state"] > 0
+        words += ", episode whole"
+    for path in collection.glob(".open-*"):
+        repaired = repair_attempt(path).path
+        if repaired is not None:  # else it was, by an earlier row
+            assert Episode.open(repaired).info.messages["/robot_state"] > 0
+            words += ", episode cut short, repaired"
+    return words
