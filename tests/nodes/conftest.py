@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from running_graph import Graph
+from running_graph import Graph, clean_shared_memory
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_shared_memory_of_the_dead() -> None:
-    """Killed nodes leave Fast DDS segments behind, in this session or before it: later ones can lose answers."""
-    subprocess.run([str(Path(sys.executable).with_name("fastdds")), "shm", "clean"], check=True, capture_output=True)
+    """Of this session or one before it."""
+    clean_shared_memory()
 
 
 @pytest.fixture(scope="module")

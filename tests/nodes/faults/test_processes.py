@@ -7,16 +7,16 @@ import signal
 import time
 
 import pytest
-from arm_watch import LEAD_LIMIT_M, REST_WITHIN_S, Watch, assert_moves_again, assert_no_motion, distance, rearm_patiently
+from arm_watch import LATCHED, MAINTENANCE, READY, Watch, assert_moves_again, comes_to_rest, leave_hold
 from fault_rows import NODES, SEEN, GraphRow, Seen
 from moments import moment_s
-from running_trial import Trial, TrialGraph, finished, kept_on_disk
+from running_trial import Trial, TrialGraph, finished, kept_on_disk, said_in
 
 pytestmark = [pytest.mark.ros, pytest.mark.realtime, pytest.mark.faults]
 
 SIGNALS = {"killed": signal.SIGKILL, "frozen": signal.SIGSTOP}
-HOLDING = [row for row in NODES if not row.fault.startswith(("recorder_node", "console_node"))]
-UNWATCHED = [row for row in NODES if row not in HOLDING]
+RECORDER = [row for row in NODES if row.fault.startswith("recorder_node")]
+HOLDING = [row for row in NODES if row not in RECORDER]
 
 
 def begin(graph: TrialGraph, row: GraphRow) -> tuple[Trial, set[str], Watch]:
@@ -40,6 +40,15 @@ def mend(graph: TrialGraph, row: GraphRow) -> None:
         graph.supervisor.send_signal(node, signal.SIGCONT)
 
 
+def note(graph: TrialGraph, row: GraphRow, trial: Trial, before: set[str], seen: tuple[float, float, str]) -> None:
+    """The row's figures, and what is on disk, which has to be as documented."""
+    end_s, rest_s, told = seen
+    assert re.search(row.word, told), told
+    disk = kept_on_disk(trial, graph.episodes, before)
+    assert re.search(row.disk, disk), disk
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=rest_s, disk=disk, told=told)
+
+
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.fault) for row in HOLDING])
 def test_the_arm_is_held_and_stays(trials: TrialGraph, row: GraphRow) -> None:
     stops = trials.world.status().stop_count
@@ -50,51 +59,32 @@ def test_the_arm_is_held_and_stays(trials: TrialGraph, row: GraphRow) -> None:
         return watch.newest.stop_count > stops if is_robot else trials.status.latched
 
     watch.until(held, row.limit_s, "the arm is not held")
-    end_s, end_world_s, detected = watch.real_s, watch.world_s, watch.newest
-    watch.look_for(REST_WITHIN_S + 0.1)
-    assert watch.last_moving_s <= end_world_s + REST_WITHIN_S
-    where = watch.newest.T_base_tcp
-    assert distance(detected.T_base_tcp, where) <= LEAD_LIMIT_M
-    told = trials.said("watchdog_node", "robot_node is silent") if is_robot else trials.status.reason
-    assert re.search(row.word, told), told
+    end_s = watch.real_s
+    where = comes_to_rest(watch)
+    told = said_in(trials.log_dir, "watchdog_node", "robot_node is silent") if is_robot else trials.status.reason
     if is_robot:
-        trials.ended(trial)  # nobody but the evaluator can say so
+        trials.ended(trial)  # the evaluator finds out by itself
     mend(trials, row)
-    left = "HOLD_LATCHED" if row.fault != "robot_node killed" else "MAINTENANCE"
+    left = MAINTENANCE if row.fault == "robot_node killed" else LATCHED
     trials.until(lambda: trials.status.mode == left, 20.0, f"the mode is not {left}")
     if row.fault == "evaluator_node killed":
-        trials.recorder.end_open()
+        trials.recorder.end_open()  # as its next trial does
         trials.until(lambda: finished(trials.episodes) > before, 20.0, "the attempt is not finished")
-    elif not is_robot:
+    else:
         trials.ended(trial)
-    SEEN[row.fault] = seen = Seen(
-        end_s=end_s, rest_s=watch.last_moving_s, disk=kept_on_disk(trial, trials.episodes, before), told=told
-    )
-    assert re.search(row.disk, seen.disk), seen.disk
-    assert_no_motion(trials, where, mode=left)
-    if left == "HOLD_LATCHED":
-        rearm_patiently(trials)
-        assert_no_motion(trials, where, mode=trials.status.mode, duration_s=0.3)
-    assert_moves_again(trials)
+    note(trials, row, trial, before, (end_s, watch.last_moving_s, told))
+    leave_hold(trials, where, mode=left)
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, id=row.fault) for row in UNWATCHED[:2]])
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.fault) for row in RECORDER])
 def test_a_trial_that_is_not_recorded_any_more_ends(trials: TrialGraph, row: GraphRow) -> None:
     trial, before, watch = begin(trials, row)
-    watch.until(lambda: trials.status.mode == "READY", row.limit_s, "the lease is not taken back")
-    end_s, end_world_s = watch.real_s, watch.world_s
-    watch.look_for(REST_WITHIN_S + 0.1)
-    assert watch.last_moving_s <= end_world_s + REST_WITHIN_S
-    where = watch.newest.T_base_tcp
-    trials.until(trial.result.done, 20.0, "the evaluator does not end the trial")
-    told = trials.last_record(trial).note
-    assert re.search(row.word, told), told
+    watch.until(lambda: trials.status.mode == READY, row.limit_s, "the lease is not taken back")
+    end_s = watch.real_s
+    comes_to_rest(watch)
+    trials.ended(trial)
     mend(trials, row)
     trials.until(lambda: not trials.recording(), 20.0, "the attempt is not finished")
-    SEEN[row.fault] = seen = Seen(
-        end_s=end_s, rest_s=watch.last_moving_s, disk=kept_on_disk(trial, trials.episodes, before), told=told
-    )
-    assert re.search(row.disk, seen.disk), seen.disk
-    assert trials.status.mode == "READY"
+    note(trials, row, trial, before, (end_s, watch.last_moving_s, trials.last_record(trial).note))
+    assert trials.status.mode == READY
     assert_moves_again(trials)
-    assert where is not None

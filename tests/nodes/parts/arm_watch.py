@@ -93,11 +93,31 @@ def rearm_patiently(graph: Graph, timeout_s: float = 10.0) -> None:
 
 
 def assert_moves_again(graph: Graph) -> None:
-    """Ready, active, a chunk: the arm goes where it is told."""
+    """Ready, active, a chunk: the arm goes where it is told, here towards home."""
     graph.cell.ready()
     before = graph.world.status()
     graph.cell.set_mode("ACTIVE", "replay")
-    assert graph.cell.submit(graph.message(3, dx=-0.01, source=Source.REPLAY)).accepted
+    dx = 0.01 if before.T_base_tcp.position[0] < graph.spec.home.position[0] else -0.01
+    assert graph.cell.submit(graph.message(3, dx=dx, source=Source.REPLAY)).accepted
     graph.until(
         lambda: distance(before.T_base_tcp, graph.world.status().T_base_tcp) > 0.02, 3.0, "the arm does not move again"
     )
+
+
+def comes_to_rest(watch: Watch) -> Pose:
+    """Where the arm rests: soon after what was just seen, and no further from there than the lead limit."""
+    since_s, seen = watch.world_s, watch.newest
+    watch.look_for(REST_WITHIN_S + 0.1)
+    assert watch.last_moving_s <= since_s + REST_WITHIN_S
+    where = watch.newest.T_base_tcp
+    assert distance(seen.T_base_tcp, where) <= LEAD_LIMIT_M
+    return where
+
+
+def leave_hold(graph: Graph, where: Pose, *, mode: str = LATCHED) -> None:
+    """The fault is gone: nothing moves, nor after `Rearm`; then it does, for a source in READY."""
+    assert_no_motion(graph, where, mode=mode)
+    if mode == LATCHED:
+        rearm_patiently(graph)
+        assert_no_motion(graph, where, mode=graph.status.mode, duration_s=0.3)
+    assert_moves_again(graph)

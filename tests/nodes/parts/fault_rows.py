@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import date
 
 import pytest
+from arm_watch import REST_WITHIN_S
+from fault_pairs import pairs
 from fault_tables import DOCUMENT, head_of, line_of, rows_of, table_of
 
 TABLE = "graph"
-HELD, GOES_ON = "HOLD_LATCHED", "goes on"
+HELD, GOES_ON = "HOLD_LATCHED", "the trial goes on"
+NO_RECORD = "nothing is recorded"
 REARM = "`Rearm` (→ READY)"
 PREPARE = "`Rearm` (→ MAINTENANCE), `SetMode(READY)`"
-START_AGAIN = "start {0} again; "
 VOID_HOLD, VOID_DEVICE = r"trial void \(safety_hold\)", r"trial void \(device_fault\)"
 WHOLE, CUT = ", episode whole", ", episode cut short, repaired"
 
@@ -25,7 +27,7 @@ class GraphRow:
     end: str
     limit_s: float
     """From the fault to the end state: the time-outs on the way there, and 0.2 s for a busy computer."""
-    disk: str = "nothing is recorded"
+    disk: str = NO_RECORD
     """What the run must find on disk (a regular expression)."""
     word: str
     """What the operator is told contains this (a regular expression)."""
@@ -40,7 +42,7 @@ class Seen:
     """From the fault to the end state."""
     rest_s: float | None
     """From the fault to the last movement of the arm, read from the world; None when it rightly goes on."""
-    disk: str = "nothing is recorded"
+    disk: str = NO_RECORD
     told: str
 
 
@@ -102,7 +104,7 @@ NODES = [
         "evaluator_node",
         limit_s=1.1,
         word="heartbeat: teleop_node silent",
-        killed="trial open" + WHOLE,
+        killed=r"trial (open|void \(interrupted\))" + WHOLE,
         frozen=VOID_HOLD + WHOLE,
     ),
     *_of_node(
@@ -114,17 +116,152 @@ NODES = [
         frozen=VOID_DEVICE + WHOLE,
         way_out="the next trial; nothing is latched",
     ),
+]
+
+NOTHING_LATCHED = "nothing is latched"
+CONSOLE = [
     *_of_node(
         "console_node",
-        end="the trial goes on; the page shows nothing new",
-        limit_s=4.0,
-        word="console_node silent",
-        killed="trial success" + ".*" + WHOLE,
-        frozen="trial success" + ".*" + WHOLE,
-        way_out="nothing is latched; HOLD is the terminal's and the e-stop's meanwhile",
+        end=GOES_ON,
+        limit_s=1.5,
+        word="HOLD cannot be sent: use the e-stop",
+        killed="trial (success|failure) .*" + WHOLE,
+        frozen="trial (success|failure) .*" + WHOLE,
+        way_out=f"{NOTHING_LATCHED}; HOLD is the terminal's and the e-stop's meanwhile",
+    ),
+    GraphRow(
+        fault="console closed by its operator",
+        end=GOES_ON + "; the page's control is free again",
+        limit_s=10.0,
+        disk="trial (success|failure) .*" + WHOLE,
+        word="nobody has control",
+        way_out="open the page again and take control; " + NOTHING_LATCHED,
     ),
 ]
-ROWS = [*NODES]
+
+NOT_NEXT = GOES_ON + "; no next one starts"
+CAMERAS = [
+    GraphRow(
+        fault="camera_slow",
+        end=NOT_NEXT,
+        limit_s=5.0,
+        disk="trial (success|failure) .*" + WHOLE,
+        word="pictures per second come, the spec says 15",
+        way_out="look at cable, port and load; " + NOTHING_LATCHED,
+    ),
+    GraphRow(
+        fault="camera_overexposed",
+        end=NOT_NEXT,
+        limit_s=2.5,
+        disk="trial (success|failure) .*" + WHOLE,
+        word="the picture is too bright",
+        way_out="lens and light; camera_node, started again, finds its exposure anew; " + NOTHING_LATCHED,
+    ),
+]
+
+DISK = GraphRow(
+    fault="disk full",
+    end=HELD,
+    limit_s=4.0,
+    disk=VOID_HOLD + CUT,
+    word="recorder_node: .*episode.mcap",
+    way_out="free space; " + REARM,
+)
+MEMORY = GraphRow(
+    fault="camera_node at its memory limit",
+    end=HELD,
+    limit_s=4.0,
+    disk=VOID_HOLD + WHOLE,
+    word="camera_node silent|camera: 'front' silent",
+    way_out="give it more memory and start camera_node again; " + REARM,
+)
+
+PLAYED_OUT_S = 1.3
+"""A policy's last good chunk is 0.8 s long and kept for 0.2 s; and 0.3 s for a busy computer."""
+POLICIES = [
+    *_of_node("policy_node", limit_s=0.6, word="heartbeat: policy_node silent", killed=NO_RECORD, frozen=NO_RECORD),
+    GraphRow(
+        fault="policy answers NaN",
+        end=HELD,
+        limit_s=PLAYED_OUT_S,
+        word="policy silent|policy_node silent",
+        way_out="start policy_node again; " + REARM,
+    ),
+    GraphRow(
+        fault="policy 2 s late",
+        end=HELD,
+        limit_s=PLAYED_OUT_S,
+        word="policy silent",
+        way_out="what makes it slow, or a smaller network; " + REARM,
+    ),
+]
+BUNDLE = GraphRow(
+    fault="bundle altered",
+    end="policy_node, started, ends with exit 1; nothing moves",
+    limit_s=20.0,
+    word="spec.yaml: was altered",
+    way_out="copy the bundle again, or make it anew",
+)
+TYPO = GraphRow(
+    fault="typo in a parameter file",
+    end="each node, started, ends with exit 1; nothing moves",
+    limit_s=20.0,
+    word="did you mean",
+    way_out="correct the name",
+)
+
+CLOCKS = [
+    GraphRow(
+        fault=f"clock of {node} {jump} s",
+        end=HELD,
+        limit_s=0.5,
+        word=rf"clock: the host's time jumped by \{jump[0]}[45]\.|state: robot state is",
+        way_out=REARM,
+    )
+    for node in ("robot_node", "watchdog_node")
+    for jump in ("+5", "-5")
+]
+SOURCE_CLOCKS = [
+    GraphRow(
+        fault=f"clock of teleop_node {jump} s",
+        end="every chunk is rejected; a hold that is not latched",
+        limit_s=0.8,
+        word=word,
+        way_out="set the clock; `SetMode(READY)`",
+    )
+    for jump, word in (("+5", "future"), ("-5", "stale"))
+]
+NETWORK = [
+    GraphRow(
+        fault="DDS cut for 3 s",
+        end=STOPPED.format("HOLD_LATCHED"),
+        limit_s=0.8,
+        word="watchdog: silent|state|robot_node is silent",
+        way_out=PREPARE,
+    ),
+    GraphRow(
+        fault="DDS cut for 25 s",
+        end=STOPPED.format("HOLD_LATCHED"),
+        limit_s=0.8,
+        word="watchdog: silent|state|robot_node is silent",
+        way_out=PREPARE,
+    ),
+]
+PAIRS = [
+    GraphRow(
+        fault=pair.name,
+        end="at rest within the limit, and until `Rearm` or `SetMode(READY)`",
+        limit_s=round(pair.limit_s + REST_WITHIN_S, 1),
+        disk="trial (open|void)",
+        word=".",
+        way_out="what each of the two asks for",
+    )
+    for pair in pairs()
+]
+ROWS = [
+    *(*NODES, *CONSOLE, *CAMERAS, DISK, MEMORY, *POLICIES, BUNDLE, TYPO, *CLOCKS, *SOURCE_CLOCKS),
+    *(*NETWORK, *PAIRS),
+]
 SEEN: dict[str, Seen] = {}
 SKIPPED: dict[str, str] = {}
 """Fault -> why it was not run."""
@@ -146,7 +283,8 @@ def markdown() -> str:
     """The table; a row that this run did not measure stays as it stands in the document."""
     before = rows_of(table_of(DOCUMENT.read_text(), TABLE))
     text = head_of(
-        "fault", "end state", "limit", "found here", "arm's last motion", "on disk", "what the operator is told", "way out"
+        *("fault", "end state", "limit", "found here", "arm's last motion"),
+        *("on disk", "what the operator is told", "way out"),
     )
     return text + "".join(line_of(*_cells(row, before.get(row.fault, []))) for row in ROWS)
 
@@ -155,7 +293,8 @@ def _cells(row: GraphRow, before: list[str]) -> list[str]:
     limit = f"{row.limit_s:g} s"
     if seen := SEEN.get(row.fault):
         rest = "goes on" if seen.rest_s is None else f"{seen.rest_s:.2f} s"
-        return [row.fault, row.end, limit, f"{seen.end_s:.2f} s ({date.today()})", rest, seen.disk, seen.told, row.way_out]
+        found = f"{seen.end_s:.2f} s ({date.today()})"
+        return [row.fault, row.end, limit, found, rest, seen.disk, seen.told, row.way_out]
     if row.fault in SKIPPED:
         return [row.fault, row.end, limit, f"not run: {SKIPPED[row.fault]}", "", "", "", row.way_out]
     kept = before[3:7] if len(before) == 8 else ["not measured", "", "", ""]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +27,11 @@ from vla_rft_sim.client import connect_truth
 from vla_rft_sim.protocol import FAULTS, WorldStatus
 
 PROCESSES = ("sim_world", "sim_node", "robot_node", "camera_node", "watchdog_node", "teleop_node")
+
+
+def clean_shared_memory() -> None:
+    """Killed nodes leave Fast DDS segments behind: later ones can lose answers."""
+    subprocess.run([str(Path(sys.executable).with_name("fastdds")), "shm", "clean"], check=True, capture_output=True)
 
 
 class Graph:

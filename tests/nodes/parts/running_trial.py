@@ -6,6 +6,7 @@ is an episode, too.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import socket
@@ -18,9 +19,10 @@ from typing import Any
 
 import yaml
 from rclpy.action import ActionClient
-from running_graph import Graph
+from running_graph import Graph, clean_shared_memory
 
 from vla_rft_core import manifest
+from vla_rft_core.errors import ModeError
 from vla_rft_episodes.attempt import State, examine
 from vla_rft_episodes.fsck import fsck
 from vla_rft_episodes.reader import Episode
@@ -35,7 +37,7 @@ from vla_rft_trials.trial_log import read_log
 
 PROTOCOL = Path(__file__).parents[3] / "launch" / "protocols" / "demo.yaml"
 PATIENCE_S = 60.0
-ANSWER_S = 5.0
+ANSWER_S = 10.0
 
 
 def free_port() -> int:
@@ -64,15 +66,18 @@ class TrialGraph(Graph):
     """Trials one at a time, each of a study of its own."""
 
     def __init__(self, folder: Path, *, episodes: Path | None = None, recorder: Mapping[str, object] | None = None):
-        """`recorder`: parameters of recorder_node."""
+        """`recorder`: parameters of recorder_node. The console is there to be started."""
         self.folder, self.port = folder, free_port()
         self.episodes = episodes or folder / "episodes"
         arguments = {"record": "true", "console": "true", "console_port": str(self.port)}
         arguments |= {"episodes": str(self.episodes), "studies": str(folder)}
         plan = with_parameters(load("evaluate", arguments), "evaluator_node", countdown=0.0)
         plan = with_parameters(plan, "recorder_node", **(recorder or {"disk_needed": 0.1, "disk_reserve": 0.05}))
-        super().__init__(folder / "log", plan=plan, processes=[process.name for process in plan.processes])
+        names = [process.name for process in plan.processes if process.name != "console_node"]
+        self.log_dir = folder / "log"
+        super().__init__(self.log_dir, plan=plan, processes=names)
         self._numbers = itertools.count(1)
+        self._last: Trial | None = None
         self._action = ActionClient(self.node, RunTrials, topics.RUN_TRIALS)
         self.recorder = RecorderClient(self.node)
 
@@ -89,11 +94,20 @@ class TrialGraph(Graph):
     def begin_trial(self, seed: int = 0) -> Trial:
         """A trial, once its arm is moving fast."""
         self.thaw()
+        if self._last is not None and not self._last.result.done() and self.runs("evaluator_node"):
+            self.supervisor.send_signal("evaluator_node", signal.SIGKILL)  # a row that failed has left it
+            self.until(lambda: not self.runs("evaluator_node"), ANSWER_S, "it cannot be killed")
+        clean_shared_memory()
         self.make_ready_here()
-        study = self._lock(seed)
-        trial = Trial(study, self._ask_for(study))
+        trial = self.ask_for_trial(seed)
         self.until(lambda: self._moves_fast() or trial.result.done(), PATIENCE_S, "no trial moves the arm")
-        assert not trial.result.done(), trial.result.result().result.error_msg
+        assert not trial.result.done(), f"it ended before: {trial.result.result().result}"
+        return trial
+
+    def ask_for_trial(self, seed: int = 0) -> Trial:
+        """Of a study of its own."""
+        study = self._lock(seed)
+        self._last = trial = Trial(study, self._ask_for(study))
         return trial
 
     def ended(self, trial: Trial) -> RunTrials.Result:
@@ -101,6 +115,10 @@ class TrialGraph(Graph):
         self.until(trial.result.done, PATIENCE_S, "the evaluator does not end the trial")
         result: RunTrials.Result = trial.result.result().result
         return result
+
+    def runs(self, name: str) -> bool:
+        """The process has not ended."""
+        return name in self.supervisor.running()
 
     def recording(self) -> bool:
         """An attempt is open."""
@@ -110,14 +128,13 @@ class TrialGraph(Graph):
         """What the study says about it."""
         return read_log(trial.study.records).records[-1]
 
-    def said(self, name: str, word: str) -> str:
-        """The newest line with that word in a process's log; empty when there is none."""
-        path = self.folder / "log" / f"{name}.log"
-        lines = [line for line in path.read_text(errors="replace").splitlines() if word in line]
-        return lines[-1].rpartition("]: ")[2] if lines else ""
-
     def _moves_fast(self) -> bool:
-        return self.status.mode == "ACTIVE" and self.world.status().speed > 0.12
+        """The policy does; not the way home. A hold of a busy computer on the way there is left, as a person would."""
+        if self.status.latched:
+            with contextlib.suppress(ModeError):
+                self.cell.rearm("terminal")
+        in_trial = self.status.mode == "ACTIVE" and self.status.source == "teleop"
+        return in_trial and self.world.status().speed > 0.12
 
     def _lock(self, seed: int) -> Study:
         content = yaml.safe_load(PROTOCOL.read_text())
@@ -142,6 +159,13 @@ class TrialGraph(Graph):
                 assert handle.accepted
                 return handle.get_result_async()
         raise AssertionError("evaluator_node does not answer")
+
+
+def said_in(log_dir: Path, name: str, word: str) -> str:
+    """The newest line with that word in a process's log; empty when there is none."""
+    lines = (log_dir / f"{name}.log").read_text(errors="replace").splitlines()
+    found = [line for line in lines if word in line]
+    return found[-1].rpartition("]: ")[2] if found else ""
 
 
 def finished(collection: Path) -> set[str]:

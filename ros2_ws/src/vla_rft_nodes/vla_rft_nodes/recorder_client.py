@@ -86,12 +86,12 @@ class RecorderClient:
         """Take nothing more, and wait for the verdict; None when nothing was asked for. DeviceError when none comes."""
         if not self._asked:
             return None
-        if self.lost:
-            raise DeviceError(self.lost)
         with self._changed:
             self._changed.wait_for(lambda: self._goal is not None, ANSWER_S)
         if self._result is None and self._goal is not None:
             self._goal.cancel_goal_async()
+            if self.lost:  # if it goes on some day, it finds the cancellation
+                raise DeviceError(self.lost)
             with self._changed:
                 self._changed.wait_for(lambda: self._result is not None, FINISH_S)
         if self._result is None:
