@@ -1,4 +1,4 @@
-"""A recorder that falls silent in a session: the arm is taken from whoever moves it, and the session says why it ends."""
+"""A recorder that falls silent in a session: the arm is taken from whoever moves it, and the session ends with why."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -21,7 +22,8 @@ class Page:
     """Open once made."""
 
     def __init__(self, port: int) -> None:
-        self._socket = _connected(f"ws://127.0.0.1:{port}/ws/state")
+        self._open = contextlib.ExitStack()
+        self._socket = self._open.enter_context(_connection(f"ws://127.0.0.1:{port}/ws/state"))
         self._socket.send(json.dumps({"page": ""}))
         self.state: dict[str, Any] = {}
         self.closed = False
@@ -40,7 +42,7 @@ class Page:
 
     def close(self) -> None:
         """As a browser's tab is closed."""
-        self._socket.close()
+        self._open.close()
         self._listening.join(5.0)
 
     def _listen(self) -> None:
@@ -54,7 +56,7 @@ class Page:
         self.closed = True
 
 
-def _connected(address: str) -> Any:
+def _connection(address: str) -> Any:
     """The console takes some seconds to start."""
     deadline = time.monotonic() + CONNECT_S
     while True:

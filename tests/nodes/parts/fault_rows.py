@@ -16,6 +16,7 @@ NO_RECORD = "nothing is recorded"
 REARM = "`Rearm` (→ READY)"
 PREPARE = "`Rearm` (→ MAINTENANCE), `SetMode(READY)`"
 VOID_HOLD, VOID_DEVICE = r"trial void \(safety_hold\)", r"trial void \(device_fault\)"
+ENDED = r"trial (success|failure) \((success_held|operator_stop|source_done)\)"
 WHOLE, CUT = ", episode whole", ", episode cut short, repaired"
 
 
@@ -125,15 +126,15 @@ CONSOLE = [
         end=GOES_ON,
         limit_s=1.5,
         word="HOLD cannot be sent: use the e-stop",
-        killed="trial (success|failure) .*" + WHOLE,
-        frozen="trial (success|failure) .*" + WHOLE,
+        killed=ENDED + WHOLE,
+        frozen=ENDED + WHOLE,
         way_out=f"{NOTHING_LATCHED}; HOLD is the terminal's and the e-stop's meanwhile",
     ),
     GraphRow(
         fault="console closed by its operator",
         end=GOES_ON + "; the page's control is free again",
         limit_s=10.0,
-        disk="trial (success|failure) .*" + WHOLE,
+        disk=ENDED + WHOLE,
         word="nobody has control",
         way_out="open the page again and take control; " + NOTHING_LATCHED,
     ),
@@ -145,7 +146,7 @@ CAMERAS = [
         fault="camera_slow",
         end=NOT_NEXT,
         limit_s=5.0,
-        disk="trial (success|failure) .*" + WHOLE,
+        disk=ENDED + WHOLE,
         word="pictures per second come, the spec says 15",
         way_out="look at cable, port and load; " + NOTHING_LATCHED,
     ),
@@ -153,7 +154,7 @@ CAMERAS = [
         fault="camera_overexposed",
         end=NOT_NEXT,
         limit_s=2.5,
-        disk="trial (success|failure) .*" + WHOLE,
+        disk=ENDED + WHOLE,
         word="the picture is too bright",
         way_out="lens and light; camera_node, started again, finds its exposure anew; " + NOTHING_LATCHED,
     ),
@@ -184,14 +185,14 @@ POLICIES = [
         fault="policy answers NaN",
         end=HELD,
         limit_s=PLAYED_OUT_S,
-        word="policy silent|policy_node silent",
-        way_out="start policy_node again; " + REARM,
+        word="policy silent.*answer is not finite",
+        way_out="another bundle; " + REARM,
     ),
     GraphRow(
         fault="policy 2 s late",
         end=HELD,
         limit_s=PLAYED_OUT_S,
-        word="policy silent",
+        word="policy silent.*no chunk",
         way_out="what makes it slow, or a smaller network; " + REARM,
     ),
 ]

@@ -38,6 +38,7 @@ class FaultyPolicy:
 
 def main() -> None:
     answers, load = Path(sys.argv.pop(1)), runtime.load
+    sys.argv[0] = policy_node.__file__
     runtime.load = lambda *given, **options: FaultyPolicy(load(*given, **options), answers)
     policy_node.main()
 

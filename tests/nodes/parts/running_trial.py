@@ -28,6 +28,7 @@ from vla_rft_episodes.fsck import fsck
 from vla_rft_episodes.reader import Episode
 from vla_rft_episodes.repair import repair_attempt
 from vla_rft_interfaces.action import RunTrials
+from vla_rft_interfaces.srv import JudgeTrial
 from vla_rft_nodes import topics
 from vla_rft_nodes.bringup import Plan, load
 from vla_rft_nodes.recorder_client import RecorderClient
@@ -36,6 +37,8 @@ from vla_rft_trials.study import Study, lock
 from vla_rft_trials.trial_log import read_log
 
 PROTOCOL = Path(__file__).parents[3] / "launch" / "protocols" / "demo.yaml"
+BUSY = RunTrials.Result.BUSY
+TRIES = 3
 PATIENCE_S = 60.0
 ANSWER_S = 10.0
 
@@ -79,6 +82,7 @@ class TrialGraph(Graph):
         self._numbers = itertools.count(1)
         self._last: Trial | None = None
         self._action = ActionClient(self.node, RunTrials, topics.RUN_TRIALS)
+        self._judge = self.node.create_client(JudgeTrial, topics.JUDGE_TRIAL)
         self.recorder = RecorderClient(self.node)
 
     def close(self) -> None:
@@ -92,17 +96,25 @@ class TrialGraph(Graph):
             self.supervisor.send_signal(name, signal.SIGCONT)
 
     def begin_trial(self, seed: int = 0) -> Trial:
-        """A trial, once its arm is moving fast."""
+        """A trial, once its arm is moving fast. What a busy computer has held before is tried again."""
+        for _ in range(TRIES):
+            self._clear()
+            trial = self.ask_for_trial(seed)
+            self.until(lambda t=trial: self._moves_fast() or t.result.done(), PATIENCE_S, "no trial moves the arm")
+            if not trial.result.done():
+                return trial
+        raise AssertionError(f"{TRIES} trials ended before: {trial.result.result().result}")
+
+    def _clear(self) -> None:
+        """Nothing is left of the row before, whatever became of it."""
         self.thaw()
-        if self._last is not None and not self._last.result.done() and self.runs("evaluator_node"):
-            self.supervisor.send_signal("evaluator_node", signal.SIGKILL)  # a row that failed has left it
+        last = self._last
+        lost = last is not None and (not last.result.done() or last.result.result().result.error_code == BUSY)
+        if lost and self.runs("evaluator_node"):
+            self.supervisor.send_signal("evaluator_node", signal.SIGKILL)
             self.until(lambda: not self.runs("evaluator_node"), ANSWER_S, "it cannot be killed")
         clean_shared_memory()
         self.make_ready_here()
-        trial = self.ask_for_trial(seed)
-        self.until(lambda: self._moves_fast() or trial.result.done(), PATIENCE_S, "no trial moves the arm")
-        assert not trial.result.done(), f"it ended before: {trial.result.result().result}"
-        return trial
 
     def ask_for_trial(self, seed: int = 0) -> Trial:
         """Of a study of its own."""
@@ -119,6 +131,11 @@ class TrialGraph(Graph):
     def runs(self, name: str) -> bool:
         """The process has not ended."""
         return name in self.supervisor.running()
+
+    def say(self, verdict: str) -> None:
+        """A person's word, which ends the trial."""
+        answered = self.cell.call(self._judge, JudgeTrial.Request(verdict=verdict, by="test"))
+        assert not answered.error_code, answered.error_msg
 
     def recording(self) -> bool:
         """An attempt is open."""
@@ -161,9 +178,9 @@ class TrialGraph(Graph):
         raise AssertionError("evaluator_node does not answer")
 
 
-def said_in(log_dir: Path, name: str, word: str) -> str:
-    """The newest line with that word in a process's log; empty when there is none."""
-    lines = (log_dir / f"{name}.log").read_text(errors="replace").splitlines()
+def said_in(log_dir: Path, name: str, word: str, *, since: int = 0) -> str:
+    """The newest line with that word in a process's log, of its bytes from `since` on; empty when there is none."""
+    lines = (log_dir / f"{name}.log").read_bytes()[since:].decode(errors="replace").splitlines()
     found = [line for line in lines if word in line]
     return found[-1].rpartition("]: ")[2] if found else ""
 
