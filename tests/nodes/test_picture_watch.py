@@ -18,7 +18,7 @@ def after(fps: float, *, value: int = 120, seconds: float = 4.0) -> str:
 
 def test_a_camera_as_it_should_be_is_no_problem():
     assert after(15.0) == ""
-    assert after(9.0) == ""
+    assert after(6.0) == ""
 
 
 def test_too_few_pictures_are_told_with_both_rates():
