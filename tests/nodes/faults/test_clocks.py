@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import jumping_clock
@@ -15,7 +13,7 @@ from arm_watch import Watch, assert_moves_again, comes_to_rest, distance, leave_
 from fault_rows import CLOCKS, SEEN, SOURCE_CLOCKS, GraphRow, Seen
 from jumping_clock import write_jump
 from moments import moment_s
-from running_graph import PROCESSES, Graph
+from running_graph import PROCESSES, Graph, started_by
 
 from vla_rft_interfaces.msg import ChunkVerdict
 from vla_rft_nodes import qos, topics
@@ -34,17 +32,14 @@ class ClockGraph(Graph):
         for path in self._clocks.values():
             write_jump(path, 0.0)
         plan = load("teleop", {"device": "expert"})
-        started = [self._with_clock(s) if s.name in NODES else s for s in plan.processes]
-        super().__init__(folder / "log", plan=replace(plan, processes=tuple(started)), processes=PROCESSES)
+        for name, path in self._clocks.items():
+            plan = started_by(plan, name, jumping_clock.__file__, name, str(path))
+        super().__init__(folder / "log", plan=plan, processes=PROCESSES)
         self.refused: list[str] = []
         self.node.create_subscription(ChunkVerdict, topics.CHUNK_VERDICT, self._on_verdict, qos.EVENT)
 
     def set_clock(self, node: str, jump_s: float) -> None:
         write_jump(self._clocks[node], jump_s)
-
-    def _with_clock(self, spec):
-        start = (sys.executable, jumping_clock.__file__, spec.name, str(self._clocks[spec.name]))
-        return replace(spec, argv=(*start, *spec.argv[1:]))
 
     def _on_verdict(self, verdict: ChunkVerdict) -> None:
         if not verdict.accepted:

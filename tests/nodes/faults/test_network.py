@@ -17,8 +17,8 @@ from arm_watch import LATCHED, Watch, comes_to_rest, leave_hold
 from fault_rows import NETWORK, SEEN, GraphRow, Seen, skip
 from moments import moment_s
 from own_network import OwnNetwork
-from running_graph import Graph
-from running_trial import said_in, with_parameters
+from running_graph import Graph, with_parameters
+from running_trial import said_in
 
 from vla_rft_nodes.bringup import load
 

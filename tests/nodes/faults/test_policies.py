@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import re
 import signal
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 from arm_watch import Watch, comes_to_rest, distance, leave_hold
 from fault_rows import BUNDLE, POLICIES, SEEN, GraphRow, Seen
 from moments import moment_s
-from running_graph import Graph
+from running_graph import Graph, started_by
 from running_trial import said_in
 from std_msgs.msg import Header
 
@@ -48,9 +46,8 @@ class PolicyGraph(Graph):
         way = [SetPoint(home.T_base_tcp.moved((0.0, float(y), 0.0), (0.0, 0.0, 0.0)), home.width) for y in aside]
         stand_in.make_replay(self.bundle, SPEC, way, source="a swing")
         plan = load("policy", {"bundle": str(self.bundle), "trials": "0"})
-        start = (sys.executable, faulty_policy.__file__, str(self._answers))
-        specs = [replace(s, argv=(*start, *s.argv[1:])) if s.name == "policy_node" else s for s in plan.processes]
-        super().__init__(self.log_dir, plan=replace(plan, processes=tuple(specs)), processes=PROCESSES)
+        plan = started_by(plan, "policy_node", faulty_policy.__file__, str(self._answers))
+        super().__init__(self.log_dir, plan=plan, processes=PROCESSES)
         self._beat = -math.inf
         self.node.create_subscription(Header, topics.HEARTBEAT, self._on_beat, qos.EVENT)
 

@@ -6,15 +6,18 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import leaking_node
 import pytest
 from arm_watch import Watch, comes_to_rest, leave_hold
 from fault_rows import DISK, MEMORY, SEEN, Seen
 from moments import moment_s
+from running_graph import started_by
 from running_trial import TrialGraph, finished, kept_on_disk
 
 pytestmark = [pytest.mark.ros, pytest.mark.realtime, pytest.mark.faults]
@@ -22,6 +25,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.realtime, pytest.mark.faults]
 DISK_MB = 256
 LEFT_BYTES = 1 << 20
 FILE_LIMIT_BYTES = 1 << 20
+LEAK = "leak"
 NEVER_GB = 1e-6
 """As much as the recorder would ask for: nothing keeps it from writing until the disk is really full."""
 
@@ -70,7 +74,14 @@ def trials(disk: SmallDisk, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("VLA_RFT_KEEPER", str(folder / "keeper"))
         careless = {"disk_needed": NEVER_GB, "disk_reserve": NEVER_GB}
-        running = TrialGraph(folder, episodes=disk.folder, recorder=careless)
+        running = TrialGraph(
+            folder,
+            episodes=disk.folder,
+            recorder=careless,
+            changed=lambda plan: started_by(
+                plan, "camera_node", leaking_node.__file__, "camera_node", str(folder / LEAK)
+            ),
+        )
         yield running
         running.close()
 
@@ -109,12 +120,14 @@ def test_a_camera_node_without_memory_holds_the_arm(trials: TrialGraph, disk: Sm
     time.sleep(moment_s(row.fault))
     assert trials.status.mode == "ACTIVE", trials.status.reason
     watch = Watch(trials)
-    pid = trials.supervisor.pid("camera_node")
-    resource.prlimit(pid, resource.RLIMIT_AS, (resident_bytes(pid), resource.RLIM_INFINITY))
+    told_to_leak = trials.folder / LEAK
+    told_to_leak.touch()
     watch.until(lambda: trials.status.latched, row.limit_s, "the arm is not held")
     end_s, told = watch.real_s, trials.status.reason
     assert re.search(row.word, told), told
     where = comes_to_rest(watch)
+    told_to_leak.unlink()
+    trials.supervisor.send_signal("camera_node", signal.SIGKILL)  # if it has not ended by itself
     trials.until(lambda: not trials.runs("camera_node"), 10.0, "camera_node does not end")
     trials.ended(trial)
     trials.supervisor.start("camera_node")
@@ -122,8 +135,3 @@ def test_a_camera_node_without_memory_holds_the_arm(trials: TrialGraph, disk: Sm
     assert re.search(row.disk, found), found
     SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, disk=found, told=told)
     leave_hold(trials, where)
-
-
-def resident_bytes(pid: int) -> int:
-    """What it has in memory: as an address limit less than it has reserved, so that nothing more is granted."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import rclpy
@@ -32,6 +33,22 @@ PROCESSES = ("sim_world", "sim_node", "robot_node", "camera_node", "watchdog_nod
 def clean_shared_memory() -> None:
     """Killed nodes leave Fast DDS segments behind: later ones can lose answers."""
     subprocess.run([str(Path(sys.executable).with_name("fastdds")), "shm", "clean"], check=True, capture_output=True)
+
+
+def with_parameters(plan: Plan, name: str, **parameters: object) -> Plan:
+    """The plan with some parameters of one of its nodes replaced."""
+    words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+    return _changed(plan, name, lambda argv: (*argv, *words))
+
+
+def started_by(plan: Plan, name: str, program: str, *words: str) -> Plan:
+    """The plan with one of its nodes run by another program, which is given `words` before the node's own."""
+    return _changed(plan, name, lambda argv: (sys.executable, program, *words, *argv[1:]))
+
+
+def _changed(plan: Plan, name: str, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Plan:
+    specs = [replace(spec, argv=change(spec.argv)) if spec.name == name else spec for spec in plan.processes]
+    return replace(plan, processes=tuple(specs))
 
 
 class Graph:

@@ -12,14 +12,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rclpy.action import ActionClient
-from running_graph import Graph, clean_shared_memory
+from running_graph import Graph, clean_shared_memory, with_parameters
 
 from vla_rft_core import manifest
 from vla_rft_core.errors import ModeError
@@ -50,13 +50,6 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def with_parameters(plan: Plan, name: str, **parameters: object) -> Plan:
-    """The plan with some parameters of one of its nodes replaced."""
-    words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
-    changed = [replace(spec, argv=(*spec.argv, *words)) if spec.name == name else spec for spec in plan.processes]
-    return replace(plan, processes=tuple(changed))
-
-
 @dataclass(frozen=True)
 class Trial:
     """One that was started: its study, and the future of its goal's result."""
@@ -68,7 +61,14 @@ class Trial:
 class TrialGraph(Graph):
     """Trials one at a time, each of a study of its own."""
 
-    def __init__(self, folder: Path, *, episodes: Path | None = None, recorder: Mapping[str, object] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        episodes: Path | None = None,
+        recorder: Mapping[str, object] | None = None,
+        changed: Callable[[Plan], Plan] = lambda plan: plan,
+    ) -> None:
         """`recorder`: parameters of recorder_node. The console is there to be started."""
         self.folder, self.port = folder, free_port()
         self.episodes = episodes or folder / "episodes"
@@ -76,6 +76,7 @@ class TrialGraph(Graph):
         arguments |= {"episodes": str(self.episodes), "studies": str(folder)}
         plan = with_parameters(load("evaluate", arguments), "evaluator_node", countdown=0.0)
         plan = with_parameters(plan, "recorder_node", **(recorder or {"disk_needed": 0.1, "disk_reserve": 0.05}))
+        plan = changed(plan)
         names = [process.name for process in plan.processes if process.name != "console_node"]
         self.log_dir = folder / "log"
         super().__init__(self.log_dir, plan=plan, processes=names)
