@@ -37,7 +37,11 @@ def clean_shared_memory() -> None:
 
 def with_parameters(plan: Plan, name: str, **parameters: object) -> Plan:
     """The plan with some parameters of one of its nodes replaced."""
-    words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+    return with_words(plan, name, *(word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")))
+
+
+def with_words(plan: Plan, name: str, *words: str) -> Plan:
+    """The plan with more words on the command line of one of its processes."""
     return _changed(plan, name, lambda argv: (*argv, *words))
 
 
