@@ -27,7 +27,7 @@ class GraphRow:
     fault: str
     end: str
     limit_s: float
-    """From the fault to the end state: the time-outs on the way there, and 0.2 s for a busy computer."""
+    """From the fault to the end state: the time-outs on the way there, and a margin for a busy computer."""
     disk: str = NO_RECORD
     """What the run must find on disk (a regular expression)."""
     word: str

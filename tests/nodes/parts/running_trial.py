@@ -198,13 +198,15 @@ def kept_on_disk(trial: Trial, collection: Path, before: set[str]) -> str:
     words = f"trial {record.outcome} ({record.termination_reason})" if contents.records else "trial open"
     report = fsck(collection)
     assert before <= set(report.intact), report.findings
-    for identity in set(report.intact) - before:
+    whole, cut = set(report.intact) - before, []
+    for identity in whole:
         manifest.verify(collection / identity, kind="episode")
         assert Episode.open(collection / identity).info.messages["/robot_state"] > 0
-        words += ", episode whole"
     for path in collection.glob(".open-*"):
         repaired = repair_attempt(path).path
         if repaired is not None:  # else it was, by an earlier row
             assert Episode.open(repaired).info.messages["/robot_state"] > 0
-            words += ", episode cut short, repaired"
+            cut.append(repaired)
+    words += ", episode whole" if whole else ""
+    words += ", episode cut short, repaired" if cut else ""
     return words
