@@ -91,7 +91,7 @@ class RecorderClient:
         if self._result is None and self._goal is not None:
             self._goal.cancel_goal_async()
             if self.lost:  # if it goes on some day, it finds the cancellation
-                raise DeviceError(self.lost)
+                raise DeviceError("recorder_node did not finish the attempt")
             with self._changed:
                 self._changed.wait_for(lambda: self._result is not None, FINISH_S)
         if self._result is None:
