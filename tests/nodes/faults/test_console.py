@@ -51,6 +51,7 @@ def test_the_trial_goes_on(trials: TrialGraph, page: Page, row: GraphRow) -> Non
     else:
         other = Page(trials.port)
         trials.until(lambda: other.state.get("holder") == "ada", 10.0, "the other page does not know ada")
+        assert not page.lost
         watch = Watch(trials)
         page.close()
         watch.until(lambda: other.state["holder"] == "", row.limit_s, "ada still has control")
