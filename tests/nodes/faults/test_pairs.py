@@ -65,7 +65,8 @@ def test_the_arm_rests_and_stays(trials: TrialGraph, pair: Pair) -> None:
     where = watch.newest.T_base_tcp
 
     mend(trials)
-    trials.until(lambda: trials.status.mode in (LATCHED, MAINTENANCE), 30.0, "the arm is not held")
+    modes = (MAINTENANCE,) if "robot_node killed" in (pair.first, pair.second) else (LATCHED, MAINTENANCE)
+    trials.until(lambda: trials.status.mode in modes, 30.0, "the arm is not held")
     told = trials.status.reason or trials.status.mode
     stays(trials, watch, where, 1.0)
     if "evaluator_node killed" not in (pair.first, pair.second):
