@@ -55,5 +55,5 @@ def test_the_trial_goes_on_and_no_next_one_starts(trials: TrialGraph, row: Graph
     trials.world.inject(row.fault, active=False)
     watch.look_for(1.0)
     assert distance(where, watch.newest.T_base_tcp) < 0.005
-    SEEN[row.fault] = Seen(end_s=end_s, rest_s=None, disk=disk, told=f"camera_node: {told}")
     trials.until(lambda: not troubles.words, 10.0, "camera_node still complains")
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=None, disk=disk, told=f"camera_node: {told}")

@@ -76,10 +76,10 @@ def test_a_jump_is_held_at_once(clocks: ClockGraph, row: GraphRow) -> None:
     end_s, told = watch.real_s, clocks.status.reason
     assert re.search(row.word, told), told
     where = comes_to_rest(watch)
-    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, told=told)
     clocks.set_clock(node, 0.0)
     time.sleep(0.5)
     leave_hold(clocks, where)
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, told=told)
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.fault) for row in SOURCE_CLOCKS])
@@ -94,7 +94,7 @@ def test_what_a_source_with_a_wrong_clock_sends_is_refused(clocks: ClockGraph, r
     watch.look_for(1.0)
     assert distance(where, watch.newest.T_base_tcp) < 0.005
     assert all(re.search(row.word, reason) for reason in clocks.refused)
-    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, told=told)
     clocks.cell.set_mode("READY")
     clocks.set_clock(node, 0.0)
     assert_moves_again(clocks)
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, told=told)

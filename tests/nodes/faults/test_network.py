@@ -89,6 +89,6 @@ def test_the_arm_is_held_and_stays(network: OwnNetwork | None, cell: tuple[Graph
     graph.until(lambda: graph.status.mode == LATCHED, 60.0, "nothing is heard of robot_node")
     told = f"{said_in(log_dir, 'watchdog_node', 'robot_node is silent')}; then {graph.status.reason}"
     assert re.search(row.word, told), told
-    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, told=told)
     graph.cell.connect(60.0)
     leave_hold(graph, where)
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, told=told)

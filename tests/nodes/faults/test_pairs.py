@@ -77,8 +77,8 @@ def test_the_arm_rests_and_stays(trials: TrialGraph, pair: Pair) -> None:
     disk = kept_on_disk(trial, trials.episodes, before)
     assert re.search(row.disk, disk), disk
     stays(trials, watch, where, 0.5)
-    SEEN[row.fault] = Seen(end_s=rest_s, rest_s=rest_s, disk=disk, told=told)
     trials.cell.connect(30.0)
     trials.cell.recover("terminal", timeout_s=30.0)
     stays(trials, watch, where, 0.5)
     assert_moves_again(trials)
+    SEEN[row.fault] = Seen(end_s=rest_s, rest_s=rest_s, disk=disk, told=told)

@@ -114,8 +114,8 @@ def test_the_arm_is_held_and_stays(policy: PolicyGraph, row: GraphRow) -> None:
         told += f"; {no_chunk()}"
     assert re.search(row.word, told), told
     mend(policy)
-    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, told=told)
     leave_hold(policy, where)
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, told=told)
 
 
 def test_an_altered_bundle_is_refused_and_moves_nothing(policy: PolicyGraph) -> None:

@@ -40,13 +40,12 @@ def mend(graph: TrialGraph, row: GraphRow) -> None:
         graph.supervisor.send_signal(node, signal.SIGCONT)
 
 
-def note(graph: TrialGraph, row: GraphRow, trial: Trial, before: set[str], seen: tuple[float, float, str]) -> None:
-    """The row's figures, and what is on disk, which has to be as documented."""
-    end_s, rest_s, told = seen
+def found(graph: TrialGraph, row: GraphRow, trial: Trial, before: set[str], told: str) -> str:
+    """What is on disk, in words; it, and what was told, have to be as documented."""
     assert re.search(row.word, told), told
     disk = kept_on_disk(trial, graph.episodes, before)
     assert re.search(row.disk, disk), disk
-    SEEN[row.fault] = Seen(end_s=end_s, rest_s=rest_s, disk=disk, told=told)
+    return disk
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.fault) for row in HOLDING])
@@ -61,6 +60,7 @@ def test_the_arm_is_held_and_stays(trials: TrialGraph, row: GraphRow) -> None:
     watch.until(held, row.limit_s, "the arm is not held")
     end_s = watch.real_s
     where = comes_to_rest(watch)
+    rest_s = watch.last_moving_s
     told = said_in(trials.log_dir, "watchdog_node", "robot_node is silent") if is_robot else trials.status.reason
     if is_robot:
         trials.ended(trial)  # the evaluator finds out by itself
@@ -72,8 +72,9 @@ def test_the_arm_is_held_and_stays(trials: TrialGraph, row: GraphRow) -> None:
         trials.until(lambda: finished(trials.episodes) > before, 20.0, "the attempt is not finished")
     else:
         trials.ended(trial)
-    note(trials, row, trial, before, (end_s, watch.last_moving_s, told))
+    disk = found(trials, row, trial, before, told)
     leave_hold(trials, where, mode=left)
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=rest_s, disk=disk, told=told)
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.fault) for row in RECORDER])
@@ -82,9 +83,12 @@ def test_a_trial_that_is_not_recorded_any_more_ends(trials: TrialGraph, row: Gra
     watch.until(lambda: trials.status.mode == READY, row.limit_s, "the lease is not taken back")
     end_s = watch.real_s
     comes_to_rest(watch)
+    rest_s = watch.last_moving_s
     trials.ended(trial)
     mend(trials, row)
     trials.until(lambda: not trials.recording(), 20.0, "the attempt is not finished")
-    note(trials, row, trial, before, (end_s, watch.last_moving_s, trials.last_record(trial).note))
+    told = trials.last_record(trial).note
+    disk = found(trials, row, trial, before, told)
     assert trials.status.mode == READY
     assert_moves_again(trials)
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=rest_s, disk=disk, told=told)

@@ -108,8 +108,8 @@ def test_a_full_disk_holds_the_arm_and_loses_nothing_earlier(trials: TrialGraph,
     disk.free(recorder)
     found = kept_on_disk(trial, disk.folder, before)
     assert re.search(row.disk, found), found
-    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, disk=found, told=told)
     leave_hold(trials, where)
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, disk=found, told=told)
 
 
 def test_a_camera_node_without_memory_holds_the_arm(trials: TrialGraph, disk: SmallDisk) -> None:
@@ -133,5 +133,5 @@ def test_a_camera_node_without_memory_holds_the_arm(trials: TrialGraph, disk: Sm
     trials.supervisor.start("camera_node")
     found = kept_on_disk(trial, disk.folder, before)
     assert re.search(row.disk, found), found
-    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, disk=found, told=told)
     leave_hold(trials, where)
+    SEEN[row.fault] = Seen(end_s=end_s, rest_s=watch.last_moving_s, disk=found, told=told)
