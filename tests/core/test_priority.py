@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-AUTOGROUP = Path("/proc/self/autogroup")
-SAY = """
-import os
+NONE = "none"
+GROUP = """
 from pathlib import Path
+def group():
+    file = Path("/proc/self/autogroup")
+    words = file.read_text().split() if file.exists() else []
+    return words[-1] if words else "none"
+"""
+SAY = f"""
+import os
 from vla_rft_core.priority import go_first
-go_first({niceness})
-group = Path("/proc/self/autogroup")
-print(os.getpriority(os.PRIO_PROCESS, 0), group.read_text().split()[-1] if group.exists() else "none")
+{GROUP}
+before = group()
+go_first({{niceness}})
+print(os.getpriority(os.PRIO_PROCESS, 0), before, group())
 """
 
 
-def after(niceness: int, *, leads: bool) -> tuple[int, str]:
-    """(the process's, its session's) after it asked for that."""
+def after(niceness: int, *, leads: bool) -> tuple[int, str, str]:
+    """(the process's, its session's before, its session's) after it asked for that; "none" without such groups."""
     command = [sys.executable, "-c", SAY.format(niceness=niceness)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=leads).stdout.split()
-    return int(said[0]), said[1]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=leads)
+    own, before, session = ended.stdout.split()
+    return int(own), before, session
 
 
 def test_a_process_that_leads_a_session_takes_it_along():
-    own, session = after(7, leads=True)
+    own, before, session = after(7, leads=True)
     assert own == 7
-    assert session == ("7" if AUTOGROUP.exists() else "none")
+    assert session == (NONE if before == NONE else "7")
 
 
 def test_a_session_that_is_somebody_elses_stays_as_it_is():
-    before = AUTOGROUP.read_text().split()[-1] if AUTOGROUP.exists() else "none"
-    assert after(7, leads=False) == (7, before)
+    own, before, session = after(7, leads=False)
+    assert own == 7
+    assert session == before
 
 
 @pytest.mark.parametrize("leads", [True, False])
