@@ -37,7 +37,7 @@ LOCK := import json; [print(p["name"], p["version"].split("+")[0], sep="==") for
   (item["metadata"] for item in json.load(open(".venv/lock.json"))["install"]) if p["name"] != "vla-rft"]
 
 .PHONY: help setup setup-train demo trials study demos calibration-sim world-model policy rft rft-control bundle ship experiment
-.PHONY: test test-slow test-gpu console-walk kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark
+.PHONY: test test-slow test-gpu faults console-walk kill-sweep fuzz soak lerobot-check loader-benchmark lint format benchmark
 .PHONY: lock docs clean
 
 help: ## this list
@@ -129,6 +129,10 @@ test-slow: setup-dev ## the tests that take long
 
 test-gpu: setup-dev ## the tests that need a CUDA GPU
 	$(PY) -m pytest -m gpu
+
+# FAULTS_MD=docs/faults.md writes the tables, too; FAULT_SEED and FAULT_PAIRS_SEED draw other moments and other pairs.
+faults: setup-dev ## break everything in the running graph, one by one and in random pairs; prints both tables, and what was skipped
+	$(PY) -m pytest -rs tests/nodes/test_faults.py tests/nodes/faults -m 'ros or faults'
 
 fuzz: setup-dev ## altered files and messages, FUZZ_SECONDS per reader: no traceback, nothing written [FUZZ_SECONDS=300]
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),300) $(PY) -m pytest tests/test_fuzz.py

@@ -6,30 +6,31 @@ a file. The arm is read from the simulated world, not from our own messages.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import pytest
+from arm_watch import (
+    LATCHED,
+    LEAD_LIMIT_M,
+    MAINTENANCE,
+    READY,
+    REST_WITHIN_S,
+    Watch,
+    assert_moves_again,
+    assert_no_motion,
+    distance,
+    rearm_patiently,
+)
+from fault_tables import DOCUMENT, head_of, line_of, publish, rows_of, table_of
 
-from vla_rft_core.clock import seconds
 from vla_rft_core.errors import DeviceError, ModeError
 from vla_rft_core.geometry import Pose
-from vla_rft_core.types import Source
-from vla_rft_sim.protocol import WorldStatus
-from vla_rft_sim.world_protocol import STEP_NS
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "faults.md"
-LEAD_LIMIT_M = 0.05
-REST_WITHIN_S = 0.4
-AT_REST_M_S = 0.005
 MAX_COMMANDS_HZ = 110.0
-LATCHED, READY, MAINTENANCE = "HOLD_LATCHED", "READY", "MAINTENANCE"
 
 # As in test_graph.py: a computer that is busy elsewhere latches a hold of its own; such a test is run again.
 on_the_graph = [pytest.mark.ros, pytest.mark.realtime]
@@ -201,119 +202,21 @@ MEASURED: dict[str, Measured] = {}
 
 def markdown() -> str:
     """The table of all rows with the times of this run."""
-    lines = [
-        f"| fault | end state | limit | measured here on {date.today()} | what the operator is told | way out |",
-        "|---|---|---|---|---|---|",
-    ]
+    measured = f"measured here on {date.today()}"
+    text = head_of("fault", "end state", "limit", measured, "what the operator is told", "way out")
     for row in ROWS:
         seen = MEASURED.get(row.fault)
         times = f"{seen.end_s:.2f} s, at rest after {seen.rest_s:.2f} s" if seen else "not measured"
-        told = " ".join(seen.told.split()).replace("|", "/") if seen else ""
-        lines.append(f"| {row.fault} | {row.end} | {row.limit_s:g} s | {times} | {told} | {row.way_out} |")
-    return "\n".join(lines) + "\n"
+        text += line_of(row.fault, row.end, f"{row.limit_s:g} s", times, seen.told if seen else "", row.way_out)
+    return text
 
 
 @pytest.fixture(scope="module", autouse=True)
 def table(request: pytest.FixtureRequest) -> Iterator[None]:
     """At the end of the module, print what was measured; put it into the file that FAULTS_MD names."""
     yield
-    if not MEASURED:
-        return
-    plugins = request.config.pluginmanager
-    with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
-        plugins.get_plugin("terminalreporter").write(f"\n{markdown()}")
-    target = os.environ.get("FAULTS_MD")
-    if target:
-        text = Path(target).read_text()
-        head, _, rest = text.partition("| fault |")
-        tail = re.sub(r"\A(.*\n)((\|.*\n)*)", "", rest)
-        Path(target).write_text(head + markdown() + tail)
-
-
-# --- looking at the world -----------------------------------------------------------------------------------------
-
-
-def distance(a: Pose, b: Pose) -> float:
-    return a.distance_to(b)[0]
-
-
-class Watch:
-    """The arm since the injection, in the world's own steps, and this computer's time beside it."""
-
-    def __init__(self, graph) -> None:
-        self._graph = graph
-        self.began = graph.world.status()
-        self._began_s = time.monotonic()
-        self.last_moving_s = 0.0
-        self.newest: WorldStatus = self.began
-
-    def look(self) -> WorldStatus:
-        status = self.newest = self._graph.world.status()
-        if status.speed > AT_REST_M_S:
-            self.last_moving_s = self.world_s
-        return status
-
-    @property
-    def world_s(self) -> float:
-        """Seconds of the world since the injection."""
-        return (self.newest.steps - self.began.steps) * seconds(STEP_NS)
-
-    @property
-    def real_s(self) -> float:
-        return time.monotonic() - self._began_s
-
-    def until(self, condition, timeout_s: float, otherwise: str) -> None:
-        """Look at the arm until the condition holds."""
-        while not condition():
-            assert self.real_s < timeout_s, f"{otherwise} within {timeout_s:g} s: {self._graph.cell.status}"
-            self.look()
-            time.sleep(0.005)
-        self.look()
-
-    def look_for(self, duration_s: float) -> None:
-        """Look at the arm for so long, counted in the world's steps."""
-        end = self.world_s + duration_s
-        while self.world_s < end:
-            self.look()
-            time.sleep(0.005)
-
-
-def assert_no_motion(graph, where: Pose, *, mode: str, duration_s: float = 0.5) -> None:
-    """For so long the arm stays and so does the mode; a good chunk is rejected, and nobody may become active."""
-    end = time.monotonic() + duration_s
-    while time.monotonic() < end:
-        assert distance(where, graph.world.status().T_base_tcp) < 0.005
-        assert graph.status.mode == mode, graph.status
-        time.sleep(0.02)
-    outcome = graph.cell.submit(graph.message())
-    assert not outcome.accepted
-    assert mode in outcome.reason
-    if mode != READY:
-        with pytest.raises(ModeError, match="re-arm" if mode == LATCHED else "READY first"):
-            graph.cell.set_mode("ACTIVE", "teleop")
-    assert distance(where, graph.world.status().T_base_tcp) < 0.005
-
-
-def rearm_patiently(graph, timeout_s: float = 10.0) -> None:
-    """`Rearm` once the watchdog sees that all is well again."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            return graph.cell.rearm("terminal")
-        except ModeError:
-            assert time.monotonic() < deadline, f"not re-armed within {timeout_s:g} s: {graph.status}"
-        time.sleep(0.1)
-
-
-def assert_moves_again(graph) -> None:
-    """Ready, active, a chunk: the arm goes where it is told."""
-    graph.cell.ready()
-    before = graph.world.status()
-    graph.cell.set_mode("ACTIVE", "replay")
-    assert graph.cell.submit(graph.message(3, dx=-0.01, source=Source.REPLAY)).accepted
-    graph.until(
-        lambda: distance(before.T_base_tcp, graph.world.status().T_base_tcp) > 0.02, 3.0, "the arm does not move again"
-    )
+    if MEASURED:
+        publish(markdown(), "devices", request.config)
 
 
 def leave_latch(graph, row: Row, where: Pose) -> None:
@@ -420,8 +323,7 @@ PLANNED_SEED, MOVED_SEED = 8, 25
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.fault) for row in ROWS])
 def test_the_document_has_every_row_with_its_end_state_and_limit(row):
-    (line,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| {row.fault} |")]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    cells = rows_of(table_of(DOCUMENT.read_text(), "devices"))[row.fault]
     assert cells[1] == row.end
     assert cells[2] == f"{row.limit_s:g} s"
     measured = re.match(r"([\d.]+) s, at rest after ([\d.]+) s", cells[3])
@@ -432,6 +334,5 @@ def test_the_document_has_every_row_with_its_end_state_and_limit(row):
 
 
 def test_the_document_has_no_row_that_is_not_tested():
-    rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + len(ROWS)
+    assert list(rows_of(table_of(DOCUMENT.read_text(), "devices"))) == [row.fault for row in ROWS]
     assert len(ROWS) >= 14

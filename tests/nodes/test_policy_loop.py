@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,18 @@ def test_the_policy_is_told_what_will_have_been_done_by_then(policy: Listening, 
     running.rest()  # the lease is gone: nothing plays any more, and the next attempt begins anew
     running.step(one, timeout_s=0.0)
     assert policy.told[-1] == ("fold it", 0) and policy.seeds[-2:] == [3, 3]
+
+
+def test_an_answer_that_is_not_finite_is_no_chunk(policy: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = policy.decide
+
+    def nowhere(observation: Observation, *, committed: Any = None) -> Decision:
+        chunk = good(observation, committed=committed).chunk
+        return Decision(replace(chunk, positions=np.full_like(chunk.positions, np.nan)))
+
+    monkeypatch.setattr(policy, "decide", nowhere)
+    report, chunk = loop(FakeCell()).step(acting(policy), timeout_s=0.0)
+    assert report is not None and chunk is None and report.problem == "the policy's answer is not finite"
 
 
 @pytest.mark.parametrize("why", ["stale", "silent", "late"])

@@ -144,6 +144,11 @@ class ActionChunk:
     def __len__(self) -> int:
         return len(self.widths)
 
+    @property
+    def finite(self) -> bool:
+        """Every target is a number."""
+        return all(np.isfinite(values).all() for values in (self.positions, self.quaternions, self.widths))
+
     def due_ns(self, index: int) -> int:
         """When target `index` is due (stamp, ns)."""
         return self.stamp_ns + (index + 1) * self.period_ns

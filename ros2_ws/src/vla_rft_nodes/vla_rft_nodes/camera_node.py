@@ -19,6 +19,7 @@ from vla_rft_hardware.protocols import Camera, Diagnosed
 from vla_rft_hardware.protocols import CameraInfo as CoreCameraInfo
 from vla_rft_nodes import convert, qos, topics
 from vla_rft_nodes.params import read_parameters
+from vla_rft_nodes.picture_watch import PictureWatch
 from vla_rft_nodes.ros import ShellNode, run
 
 
@@ -58,6 +59,7 @@ class CameraNode(ShellNode):
             k = mount.intrinsics
             self._info = replace(self._info, fx=k.fx, fy=k.fy, cx=k.cx, cy=k.cy)
         self._host_clock = SystemClock()
+        self._watch = PictureWatch(expected.fps)
         self._frames = self._dropped = 0
         self._last_number: int | None = None
         self._last_stamp_ns = 0
@@ -67,19 +69,21 @@ class CameraNode(ShellNode):
         self.start_worker(self._stream, "frames")
 
     def diagnose(self) -> tuple[str, Mapping[str, object]]:
-        """Frame count, drops and age of the newest frame."""
+        """Frame count, drops and age of the newest frame; what is wrong with the pictures."""
         age_s = seconds(self._host_clock.realtime_ns() - self._last_stamp_ns) if self._frames else float("inf")
         values = {
             "frames": self._frames,
             "dropped": self._dropped,
             "age_s": f"{age_s:.3f}",
+            "brightness": f"{self._watch.brightness:.0f}",
             "serial": self._info.serial,
             "calibrated": self._calibrated,
             "latency_s": f"{seconds(self._latency_ns):.4f}",
         }
         if isinstance(self._camera, Diagnosed):
             values |= self._camera.diagnostics()
-        return (f"no frame for {age_s:.1f} s" if age_s > 0.5 else ""), values
+        silent = f"no frame for {age_s:.1f} s" if age_s > 0.5 else ""
+        return silent or self._watch.problem(seconds(self._host_clock.monotonic_ns())), values
 
     def close(self) -> None:
         """Stop streaming."""
@@ -98,6 +102,7 @@ class CameraNode(ShellNode):
             self._infos.publish(convert.to_camera_info(self._info, stamp_ns=frame.stamp_ns))
             if frame.depth is not None and self._config.depth:
                 self._depths.publish(convert.to_depth_image(frame, frame.depth))
+            self._watch.see(frame.color, seconds(self._host_clock.monotonic_ns()))
             self._frames += 1
 
 

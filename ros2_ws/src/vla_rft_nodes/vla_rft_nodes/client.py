@@ -53,6 +53,7 @@ class CellClient:
         """Serialised states not looked at yet: a hundred come per second, and few are."""
         self._state: tuple[bytes, CoreRobotState] | None = None
         self._newest: bytes | None = None
+        self._heard = -math.inf
         self._status: SafetyStatus | None = None
         self._verdicts: dict[tuple[str, int], ChunkOutcome] = {}
         self._sequence = 0
@@ -129,6 +130,11 @@ class CellClient:
     def status(self) -> SafetyStatus | None:
         """The newest safety status; None before the first one."""
         return self._status
+
+    @property
+    def silent_s(self) -> float:
+        """Since robot_node's newest state came in [s]; infinite before the first one."""
+        return time.monotonic() - self._heard
 
     def connect(self, timeout_s: float) -> None:
         """Wait until robot_node answers and every camera delivers; DeviceError names what is missing."""
@@ -235,7 +241,7 @@ class CellClient:
 
     def _on_state(self, serialized: bytes) -> None:
         with self._changed:
-            self._newest = serialized
+            self._newest, self._heard = serialized, time.monotonic()
             self._states.append(serialized)
             self._changed.notify_all()
 

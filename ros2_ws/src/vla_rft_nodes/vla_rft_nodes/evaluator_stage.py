@@ -29,7 +29,7 @@ from vla_rft_interfaces.srv import ResetScene, SelectPolicy
 from vla_rft_nodes import convert, qos, topics
 from vla_rft_nodes.client import CellClient
 from vla_rft_nodes.latency import CHUNK_LATENCY
-from vla_rft_nodes.recorder_client import RecorderClient
+from vla_rft_nodes.recorder_client import AttemptOpenError, RecorderClient
 from vla_rft_nodes.ros import ShellNode
 from vla_rft_nodes.trial_video import TrialVideo
 from vla_rft_trials.placements import Placement
@@ -53,6 +53,10 @@ FRESH_S = 1.0
 """A picture older than this is none [s]."""
 TROUBLE_S = 3.0
 """A node's word of trouble counts for so long [s]."""
+SILENCE_S = 2.0
+"""No state of the robot for longer ends a trial [s]."""
+ENDING_S = 1.0
+"""Given to an attempt that was left open to be written out before the next is started [s]."""
 TRUTH_S = 2.0
 METRICS = ("edge_gap", "mirrored_gap", "area_ratio", "max_height")
 
@@ -347,9 +351,9 @@ class RosStage:
         return self._measured(replace(ending, episode=episode, frames_dropped=video.dropped))
 
     def _take_back(self) -> None:
-        """The lease, unless the policy has given it back or a hold has taken it."""
+        """The lease, unless the policy has given it back, a hold has taken it, or nobody is there to ask."""
         status = self._cell.status
-        if status is not None and status.mode == SafetyStatus.ACTIVE:
+        if status is not None and status.mode == SafetyStatus.ACTIVE and self._cell.silent_s <= SILENCE_S:
             self._cell.set_mode(SafetyStatus.READY)
 
     def _watch(self, began: float, video: TrialVideo) -> Ending:
@@ -361,10 +365,19 @@ class RosStage:
             now, status = time.monotonic() - began, self._cell.status
             assert status is not None
             video.state = status.mode
-            ending = _said(word, now) or referee.look(self._seen(now, status))
+            ending = _said(word, now) or self._broken(now, status) or referee.look(self._seen(now, status))
             if ending is not None:
                 return ending
             self._tell(RunTrials.Feedback.RUNNING, self._described(now))
+
+    def _broken(self, now: float, status: SafetyStatus) -> Ending | None:
+        """A trial that robot_node or the recorder has left says nothing."""
+        lost = self._recorder.lost if self._recorder is not None else ""
+        if self._cell.silent_s > SILENCE_S:
+            lost = f"robot_node has been silent for {self._cell.silent_s:.1f} s"
+        elif status.mode == SafetyStatus.MAINTENANCE:
+            lost = "the arm is in MAINTENANCE"
+        return _fault(lost, now) if lost else None
 
     def _seen(self, now: float, status: SafetyStatus) -> Look:
         truth = self._truth if self._options.simulated else None
@@ -402,11 +415,15 @@ class RosStage:
         if self._recorder is None:
             return
         protocol = self._require().protocol
-        self._recorder.start(
-            RecordEpisode.Goal(
-                task=protocol.task, prompt=protocol.prompt, operator_name=self._operator, policy_id=start.policy
-            )
+        goal = RecordEpisode.Goal(
+            task=protocol.task, prompt=protocol.prompt, operator_name=self._operator, policy_id=start.policy
         )
+        try:
+            self._recorder.start(goal)
+        except AttemptOpenError:  # of an evaluator that was killed
+            self._recorder.end_open()
+            time.sleep(ENDING_S)
+            self._recorder.start(goal)
 
     def _stop_recording(self) -> str:
         result = self._recorder.stop() if self._recorder is not None else None

@@ -111,6 +111,8 @@ class PolicyLoop:
         )
         report.committed = len(committed)
         decision = acting.policy.decide(observation, committed=committed)
+        if not decision.chunk.finite:
+            raise NoChunkError("the policy's answer is not finite")
         for stage in STAGES:
             setattr(report, stage, float(decision.seconds.get(stage, 0.0)))
         if "network" in decision.seconds:  # a backend that cannot tell its parts apart

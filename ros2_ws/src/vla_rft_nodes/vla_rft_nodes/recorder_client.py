@@ -6,6 +6,7 @@ Its methods block: call them from another thread than the one that spins the nod
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from action_msgs.srv import CancelGoal
@@ -21,6 +22,8 @@ from vla_rft_nodes.services import answer, on_executor
 ANSWER_S = 10.0
 FINISH_S = 30.0
 """Writing out, hashing and judging an attempt."""
+SILENCE_S = 2.0
+"""Feedback comes twice a second while an attempt is open; a recorder silent for longer records nothing any more [s]."""
 
 
 class AttemptOpenError(DeviceError):
@@ -39,6 +42,7 @@ class RecorderClient:
         self._asked = False
         self._goal: Any = None
         self._feedback: RecordEpisode.Feedback | None = None
+        self._heard = 0.0
         self._result: RecordEpisode.Result | None = None
 
     @property
@@ -50,6 +54,14 @@ class RecorderClient:
     def result(self) -> RecordEpisode.Result | None:
         """Of this attempt; None while it is recorded."""
         return self._result
+
+    @property
+    def lost(self) -> str:
+        """Why nothing is recorded any more though an attempt is open, in one sentence; empty when all is well."""
+        if self._result is not None or self._feedback is None:
+            return ""
+        silent_s = time.monotonic() - self._heard
+        return f"recorder_node has been silent for {silent_s:.1f} s" if silent_s > SILENCE_S else ""
 
     def start(self, request: RecordEpisode.Goal) -> None:
         """Returns once recording; DeviceError with the recorder's sentence when it refuses.
@@ -78,6 +90,8 @@ class RecorderClient:
             self._changed.wait_for(lambda: self._goal is not None, ANSWER_S)
         if self._result is None and self._goal is not None:
             self._goal.cancel_goal_async()
+            if self.lost:  # if it goes on some day, it finds the cancellation
+                raise DeviceError("recorder_node did not finish the attempt")
             with self._changed:
                 self._changed.wait_for(lambda: self._result is not None, FINISH_S)
         if self._result is None:
@@ -114,7 +128,7 @@ class RecorderClient:
 
     def _on_feedback(self, message: Any) -> None:
         with self._changed:
-            self._feedback = message.feedback
+            self._feedback, self._heard = message.feedback, time.monotonic()
             self._changed.notify_all()
 
     def _on_answer(self, future: Any) -> None:

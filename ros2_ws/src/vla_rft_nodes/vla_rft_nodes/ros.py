@@ -23,6 +23,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from vla_rft_core.errors import VlaRftError
+from vla_rft_core.priority import go_first
 from vla_rft_nodes import qos, topics
 
 HEARTBEAT_HZ = 20.0
@@ -124,8 +125,7 @@ def run(make: Callable[[], ShellNode], *, threads: int = 1, urgent: bool = False
     prepare_environment()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if urgent:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, URGENT_NICENESS)
+        go_first(URGENT_NICENESS)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # so that a blocking connect is interrupted, too
     rclpy.init()
     node: ShellNode | None = None

@@ -10,11 +10,17 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+
 from vla_rft_core.clock import NS_PER_S
 from vla_rft_core.types import Depth, Image
 from vla_rft_hardware.protocols import CameraInfo
 from vla_rft_sim.frames import FrameWriter
 from vla_rft_sim.realtime import LoopEndedError, RealTimeLoop
+
+SLOW_FPS = 3.0
+OVEREXPOSURE = 4
+"""So many times too long a sensor was exposed."""
 
 
 class CameraFeed:
@@ -27,6 +33,10 @@ class CameraFeed:
         """Injected fault: no frames."""
         self.frozen = False
         """Injected fault: new frames, old picture."""
+        self.slow = False
+        """Injected fault: SLOW_FPS frames per second."""
+        self.overexposed = False
+        """Injected fault: white almost everywhere."""
         self._loop = loop
         self._writer = writer
         self._period_ns = round(NS_PER_S / fps)
@@ -62,10 +72,13 @@ class CameraFeed:
                 stamp_ns = self._loop.call(self._capture)
                 color, depth = self._loop.world.develop()
                 assert depth is not None
+                if self.overexposed:
+                    color = np.minimum(color.astype(np.uint16) * OVEREXPOSURE, 255).astype(np.uint8)
                 if last is None or not self.frozen:
                     last = (color, depth)
                 self._writer.write(*last, stamp_ns=stamp_ns)
-            due_ns = max(due_ns + self._period_ns, time.monotonic_ns())
+            period_ns = round(NS_PER_S / SLOW_FPS) if self.slow else self._period_ns
+            due_ns = max(due_ns + period_ns, time.monotonic_ns())
 
     def _capture(self) -> int:
         self._loop.world.capture()

@@ -37,8 +37,12 @@ ROLES: Mapping[str, frozenset[str]] = {
 }
 """What a connection may ask for, by the role it names in its `hello`."""
 
-CAMERA_FAULTS = ("camera_silent", "camera_frozen", "camera_unplugged", "camera_usb2")
-"""No frames; new frames with the same picture; no camera (and no frames); a camera on a slow port."""
+CAMERA_FAULTS = (
+    *("camera_silent", "camera_frozen", "camera_unplugged", "camera_usb2"),
+    *("camera_slow", "camera_overexposed"),
+)
+"""No frames; new frames with the same picture; no camera (and no frames); a camera on a slow port; 3 frames per second;
+pictures that are white almost everywhere."""
 FAULTS = (*CAMERA_FAULTS, "state_stale", *BOX_FAULTS)
 """What `inject` can break: the camera, the arm's state (it stops advancing), and what the controller box may meet."""
 

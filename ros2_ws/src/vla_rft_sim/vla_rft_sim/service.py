@@ -157,6 +157,8 @@ class WorldService:
             self._stale_arm = self._loop.snapshot.arm
         self._feed.silent = not self._faults.isdisjoint({"camera_silent", "camera_unplugged"})
         self._feed.frozen = "camera_frozen" in self._faults
+        self._feed.slow = "camera_slow" in self._faults
+        self._feed.overexposed = "camera_overexposed" in self._faults
 
     def _status(self, fields: dict[str, Any]) -> dict[str, Any]:
         snapshot, controller, punctuality = self._loop.snapshot, self._world.controller, self._loop.punctuality

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vla_rft_core.errors import DeviceError, VlaRftError
+from vla_rft_core.priority import go_first
 from vla_rft_sim.box import ControllerBox
 from vla_rft_sim.camera_feed import CameraFeed
 from vla_rft_sim.frames import FrameWriter, default_frames_path, frames_directory, remove_stale_frames
@@ -151,8 +152,7 @@ def _ending_on_signals(loop: RealTimeLoop) -> Iterator[None]:
 def _going_first() -> Iterator[None]:
     """A real controller box has a computer of its own; this one goes before other processes where that is allowed."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, min(before, _NICENESS))
+    go_first(min(before, _NICENESS))
     try:
         yield
     finally:
