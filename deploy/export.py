@@ -246,6 +246,10 @@ def _export_graph(
             verbose=False,
         )
     assert program is not None
+    for node in program.model.graph.all_nodes():  # torch notes there in which file of this computer each was made
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
     program.save(path, external_data=weights > EXTERNAL_BYTES)
 
 
