@@ -65,7 +65,7 @@ class PolicyLoop:
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
         self._every_ns = config.n_action_steps * cell.spec.control_period_ns
         self._acting: Acting | None = None
-        self._next_ns = 0
+        self._begun_ns = self._next_ns = 0
         self._sequence = 0
 
     @property
@@ -80,18 +80,21 @@ class PolicyLoop:
     def rest(self) -> None:
         """The policy has no lease: what played is over, and the next decision begins a new attempt."""
         self._acting = None
+        self._cell.keep_up()
 
     def step(self, acting: Acting, *, timeout_s: float) -> tuple[PolicyReport | None, ActionChunk | None]:
         """One decision: (what became of it, the chunk to publish now). (None, None) while there is no new picture."""
         if acting is not self._acting:
             acting.policy.begin(acting.seed)
             self._splicer.restart()
-            self._acting, self._next_ns = acting, time.time_ns() - self._every_ns
+            self._acting, self._begun_ns = acting, time.time_ns()
+            self._next_ns = self._begun_ns - self._every_ns
         received_ns = self._cell.pictures_since(self._next_ns, timeout_s)
         if received_ns == 0:
             return None, None
         report = PolicyReport(policy_id=acting.label, shadow=self._config.shadow)
-        report.image_received, report.began = convert.to_time(received_ns), convert.to_time(time.time_ns())
+        arrived_ns = max(received_ns, self._begun_ns)  # nobody waited while it lay there before the attempt
+        report.image_received, report.began = convert.to_time(arrived_ns), convert.to_time(time.time_ns())
         try:
             return report, self._answer(acting, report)
         except (StaleInputError, NoChunkError, BundleError) as error:
