@@ -58,6 +58,9 @@ class Clock:
     def time_ns(self) -> int:
         return self.now_ns
 
+    def monotonic(self) -> float:
+        return self.now_ns / 1e9
+
 
 @pytest.fixture
 def spec(cell: CellFolder) -> RobotSpec:

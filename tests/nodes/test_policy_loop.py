@@ -33,10 +33,14 @@ class FakeCell:
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.age_ns, self.stale, self.picture = 20 * MS, "", True
+        self.waited_ns, self.kept_up = 0, 0
 
     def pictures_since(self, stamp_ns: int, timeout_s: float) -> int:
         self.asked.append(stamp_ns)
-        return time.time_ns() if self.picture else 0
+        return time.time_ns() - self.waited_ns if self.picture else 0
+
+    def keep_up(self) -> None:
+        self.kept_up += 1
 
     def observe(self) -> Observation:
         if self.stale:
@@ -117,6 +121,21 @@ def test_the_policy_is_told_what_will_have_been_done_by_then(policy: Listening, 
     running.rest()  # the lease is gone: nothing plays any more, and the next attempt begins anew
     running.step(one, timeout_s=0.0)
     assert policy.told[-1] == ("fold it", 0) and policy.seeds[-2:] == [3, 3]
+
+
+def test_nobody_waited_for_a_picture_that_lay_there_before_the_attempt(policy: Listening) -> None:
+    cell = FakeCell()
+    cell.waited_ns = 60 * MS
+    one, running = acting(policy), loop(cell)
+    running.rest()
+    assert cell.kept_up == 1  # what came meanwhile is not left for the first decision
+    waits = []
+    for _ in range(2):
+        report, _ = running.step(one, timeout_s=0.0)
+        assert report is not None
+        waits.append(convert.to_ns(report.began) - convert.to_ns(report.image_received))
+        time.sleep(0.06)  # the attempt is older than the next picture now
+    assert waits[0] < 50 * MS <= 60 * MS <= waits[1]
 
 
 def test_an_answer_that_is_not_finite_is_no_chunk(policy: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
