@@ -98,7 +98,7 @@ class StochasticPolicy(nn.Module):
         """Eq. 13 and figures, scalars."""
         config, group = self.objective, len(seen.old) // len(seen.context)
         velocity, sigma = self.parts(seen.context, seen.state, group)
-        now = sde.log_prob(velocity, sigma, seen.chain, self.config.over_steps)
+        now = sde.log_prob(velocity, sigma, seen.chain, self.config.over_steps, natural=self.config.natural)
         ratio = grpo.ratios(now, seen.old, config)
         policy_loss = grpo.surrogate(ratio, seen.advantages, config)
         entropy = sde.entropy(sigma, seen.chain).mean()

@@ -53,6 +53,9 @@ class ChainConfig:
     correlation: float = 0.0
     """Of the noise of neighbouring actions of a chunk, an autoregression over time; 0 = independent (Eq. 7). What is
     tried out lasts then, and is of few effective dimensions (not in the paper; Eberhard et al., ICLR 2023)."""
+    natural: bool = False
+    """Learn by the natural gradient of the chunk's mean, Eq. 13's times the noise's correlation: what was tried out is
+    what is learned. Else correlated noise is whitened, and the little that it holds of quick changes is blown up."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -128,18 +131,28 @@ def sample(velocity: Velocity, sigma: Deviation, noise: Tensor, draws: Tensor, *
     return Chain(torch.stack(x), correlation)
 
 
-def log_prob(velocity: Velocity, sigma: Deviation, chain: Chain, over_steps: OverSteps = OverSteps.MEAN) -> Tensor:
+def log_prob(
+    velocity: Velocity,
+    sigma: Deviation,
+    chain: Chain,
+    over_steps: OverSteps = OverSteps.MEAN,
+    *,
+    natural: bool = False,
+) -> Tensor:
     """Log-density of every number of the chunk given those before it, [B, T, A]: Eq. 8 is its sum over a chunk.
 
-    With gradients.
+    With gradients; natural: those of the mean are multiplied by the noise's correlation.
     """
     total = torch.zeros_like(chain.actions)
     for k in range(chain.steps):
         x, after = chain.x[k], chain.x[k + 1]
         t = torch.full((x.shape[0],), k / chain.steps, device=x.device, dtype=x.dtype)
         std = sigma(x, t)
-        drawn = whitened((after - _mean(velocity, x, t, chain.steps)) / std, chain.correlation)
-        total = total - 0.5 * drawn**2 - std.log() - _LOG_ROOT_2PI
+        e = (after - _mean(velocity, x, t, chain.steps)) / std
+        square = whitened(e, chain.correlation) ** 2
+        if natural:  # the same value, with the gradient of independent noise: correlation times the true one
+            square = square.detach() + e**2 - (e**2).detach()
+        total = total - 0.5 * square - std.log() - _LOG_ROOT_2PI
     total[:, 1:] -= chain.steps * 0.5 * math.log1p(-(chain.correlation**2))
     return total / chain.steps if over_steps is OverSteps.MEAN else total
 

@@ -103,6 +103,29 @@ def test_correlated_noise_has_the_density_of_a_multivariate_normal_distribution(
     torch.testing.assert_close(found, total, rtol=0.0, atol=1e-9)
 
 
+def test_the_natural_gradient_is_the_noises_correlation_times_the_true_one() -> None:
+    player, correlation = Player(torch.float64), 0.7
+    draws = torch.randn(STEPS, BATCH, HORIZON, DIM, dtype=torch.float64)
+    chain = sde.sample(player.velocity, player.sigma, player.chain.x[0], draws, correlation=correlation)
+    among = correlation ** (torch.arange(HORIZON)[:, None] - torch.arange(HORIZON)).abs().double()
+    gradients = {}
+    for natural in (False, True):
+        offset = torch.zeros(BATCH, HORIZON, DIM, dtype=torch.float64, requires_grad=True)
+
+        def velocity(x: torch.Tensor, t: torch.Tensor, offset: torch.Tensor = offset) -> torch.Tensor:
+            return player.velocity(x, t).detach() + offset
+
+        def one(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(x, 0.3)
+
+        found = sde.log_prob(velocity, one, chain, OverSteps.SUM, natural=natural)
+        found.sum().backward()
+        gradients[natural] = (found.detach(), offset.grad)
+    torch.testing.assert_close(gradients[True][0], gradients[False][0])
+    expected = torch.einsum("ts,bsa->bta", among, gradients[False][1])
+    torch.testing.assert_close(gradients[True][1], expected, rtol=0.0, atol=1e-9)
+
+
 def test_correlated_noise_is_as_large_as_independent_noise_and_can_be_undone() -> None:
     white = torch.randn(20_000, 8, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     coloured = sde.coloured(white, 0.9)
