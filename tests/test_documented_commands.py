@@ -47,37 +47,20 @@ def commands() -> Iterator[tuple[str, str]]:
 def understood(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the module up to where its arguments are parsed; SystemExit with another code than 0: they were refused."""
 
-    def then_stop(parse, keep_unknown: bool):
-        depth = 0
-
-        def parse_and_stop(self, args=None, namespace=None):
-            nonlocal depth
-            depth += 1
-            try:
-                parsed = parse(self, args, namespace)
-            finally:
-                depth -= 1
-            if depth or (keep_unknown and parsed[1]):
-                return parsed  # the rest is somebody else's to parse
+    def stopping(parse):
+        def parse_and_stop(*given, **options):
+            parse(*given, **options)
             raise Understood
 
         return parse_and_stop
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", then_stop(argparse.ArgumentParser.parse_args, False))
-    known = argparse.ArgumentParser.parse_known_args
-    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    parser = argparse.ArgumentParser
+    monkeypatch.setattr(parser, "parse_args", stopping(parser.parse_args))
     if find_spec("tyro") is not None:
         import tyro
 
-        cli = tyro.cli
-
-        def cli_and_stop(*given, **options):
-            with pytest.MonkeyPatch.context() as plain:
-                plain.setattr(argparse.ArgumentParser, "parse_known_args", known)
-                cli(*given, **options)
-            raise Understood
-
-        monkeypatch.setattr(tyro, "cli", cli_and_stop)
+        monkeypatch.setattr(tyro, "cli", stopping(tyro.cli))
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
     if module == "vla_rft_nodes.doctor":  # registers its checks once per process
         monkeypatch.setattr("vla_rft_hardware.checks.CHECKS", {})
     with pytest.raises((Understood, SystemExit)) as ended, warnings.catch_warnings():
@@ -88,7 +71,7 @@ def understood(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("page", "command"), [pytest.param(*found, id=": ".join(found)) for found in commands()])
 def test_a_documented_command_is_understood(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [word for word in shlex.split(command)]
+    words = shlex.split(command)
     while "=" in words[0]:
         words.pop(0)
     if words[0] == "make":

@@ -48,7 +48,6 @@ class RolloutConfig:
 
     precision: Precision = Precision.FLOAT32
     """Of stage II's world model and of the pictures decoded for its rewards; what is learned stays float32."""
-
     sampling: Sampling = Sampling.GREEDY
     temperature: float = 1.0
     top_p: float = 1.0

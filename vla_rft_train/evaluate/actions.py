@@ -24,10 +24,10 @@ from vla_rft_core.errors import VlaRftError
 from vla_rft_train import released
 from vla_rft_train.data.policy_windows import PolicyWindows
 from vla_rft_train.data.prepare_policy import prepare_policy
+from vla_rft_train.evaluate.policy import answers
 from vla_rft_train.models.policy import Policy
 from vla_rft_train.policy_presets import PolicyRun
 from vla_rft_train.released import Released
-from vla_rft_train.stages import as_float
 
 matplotlib.use("Agg")
 
@@ -35,7 +35,6 @@ AXES = ("delta.x", "delta.z")
 """The paper's."""
 DEMONSTRATED = "demonstrated"
 PICTURE, FIGURES = "actions.png", "figures.json"
-BATCH = 64
 BINS = 40
 
 
@@ -44,20 +43,11 @@ def sampled(
     model: Released[Policy, PolicyRun], windows: PolicyWindows, *, num_steps: int, noise_scale: float, seed: int
 ) -> dict[str, Tensor]:
     """[actions, AXES] in millimetres: what the policy wants, and what was demonstrated, over all windows."""
-    generator, stats = torch.Generator().manual_seed(seed), model.stats["action"]
+    stats = model.stats["action"]
     columns = [stats.names.index(name) for name in AXES]
     found: dict[str, list[Tensor]] = {"policy": [], DEMONSTRATED: []}
-    for start in range(0, len(windows), BATCH):
-        indices = range(start, min(start + BATCH, len(windows)))
-        batch = torch.utils.data.default_collate([windows[i] for i in indices])
-        chunk = model.model.sample(
-            as_float(batch["images"][:, 0]),
-            batch["prompt_tokens"],
-            batch["states"][:, 0],
-            noise_scale * model.model.noise(len(indices), generator),
-            num_steps=num_steps,
-        )
-        for name, actions in (("policy", chunk), (DEMONSTRATED, batch["actions"])):
+    for chunks in answers(model.model, windows, num_steps=num_steps, noise_scale=noise_scale, seed=seed):
+        for name, actions in zip(found, chunks, strict=True):
             found[name].append(1000.0 * stats.unnormalize(actions).flatten(0, -2)[:, columns])
     return {name: torch.cat(parts) for name, parts in found.items()}
 

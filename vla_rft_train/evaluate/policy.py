@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import binomtest
+from torch import Tensor
 from tqdm import tqdm
 
 from vla_rft_core.cell import from_factory
@@ -62,11 +63,11 @@ class Success:
 # --- open loop ------------------------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
-def open_loop(policy: Policy, windows: PolicyWindows, stats: Any, *, num_steps: int, seed: int) -> dict[str, float]:
-    """Mean absolute error per dimension of the action, over all windows, in the dimension's unit."""
+def answers(
+    policy: Policy, windows: PolicyWindows, *, num_steps: int, noise_scale: float, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Chunks that the policy samples from all windows and those that were demonstrated, normalised, batch by batch."""
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(len(stats.names))
     for start in range(0, len(windows), BATCH):
         indices = range(start, min(start + BATCH, len(windows)))
         batch = torch.utils.data.default_collate([windows[i] for i in indices])
@@ -74,10 +75,18 @@ def open_loop(policy: Policy, windows: PolicyWindows, stats: Any, *, num_steps: 
             as_float(batch["images"][:, 0]),
             batch["prompt_tokens"],
             batch["states"][:, 0],
-            policy.noise(len(indices), generator),
+            noise_scale * policy.noise(len(indices), generator),
             num_steps=num_steps,
         )
-        error = (stats.unnormalize(sampled) - stats.unnormalize(batch["actions"])).abs()
+        yield sampled, batch["actions"]
+
+
+@torch.inference_mode()
+def open_loop(policy: Policy, windows: PolicyWindows, stats: Any, *, num_steps: int, seed: int) -> dict[str, float]:
+    """Mean absolute error per dimension of the action, over all windows, in the dimension's unit."""
+    total = torch.zeros(len(stats.names))
+    for sampled, demonstrated in answers(policy, windows, num_steps=num_steps, noise_scale=1.0, seed=seed):
+        error = (stats.unnormalize(sampled) - stats.unnormalize(demonstrated)).abs()
         total += error.mean(dim=1).sum(dim=0)
     return dict(zip(stats.names, (total / len(windows)).tolist(), strict=True))
 

@@ -22,7 +22,7 @@ from vla_rft_train.models.world_model import WorldModel
 from vla_rft_train.presets import TokenizerRun, WorldModelRun
 from vla_rft_train.released import Released
 from vla_rft_train.rft.rewards import Frames
-from vla_rft_train.rollout import Precision, RolloutConfig, RolloutEngine
+from vla_rft_train.rollout import Precision, Prefix, RolloutConfig, RolloutEngine
 from vla_rft_train.stages import as_float
 
 DECODED = 256
@@ -66,12 +66,17 @@ class Imagination:
     @torch.no_grad()
     def rollouts(self, batch: Mapping[str, Tensor], actions: Tensor) -> Rollouts:
         """What the policy's actions [S, N, T, A], and the demonstration's, lead to from a batch of `StartStates`."""
-        context, first = self.tokenizer.encode_window(as_float(batch["frames"][:, :1]))
-        state = batch["world_state"] if self.world_model.layout.state_dim else None
-        prefix = self.engine.prefill(context.codes, state, first[:, 0])
+        context, prefix = self._begin(as_float(batch["frames"][:, 0]), batch["world_state"])
         sequences = torch.cat([actions, batch["actions"][:, None]], dim=1)
         played = self.world_actions(sequences, batch["world_actions"])
         return Rollouts(context, self.engine.rollout(prefix, played, state_ids=batch["id"].tolist()))
+
+    def _begin(self, first: Tensor, state: Tensor) -> tuple[Context, Prefix]:
+        """Where rollouts of frames [S, 3, H, W] and states [S, Sd] begin; a world model without a state ignores it."""
+        context, codes = self.tokenizer.encode_window(first[:, None])
+        return context, self.engine.prefill(
+            context.codes, state if self.world_model.layout.state_dim else None, codes[:, 0]
+        )
 
     def first_chunk(self, batch: Mapping[str, Tensor], horizon: int) -> dict[str, Tensor]:
         """A batch of `StartStates` without what lies beyond a chunk of `horizon` actions."""
@@ -85,10 +90,7 @@ class Imagination:
         state: [B, Sd], physical. ids: of each, the key of its draws.
         """
         stats, layout = self.world_model_stats, self.world_model.layout
-        context, codes = self.tokenizer.encode_window(first[:, None])
-        prefix = self.engine.prefill(
-            context.codes, stats["state"].normalize(state) if layout.state_dim else None, codes[:, 0]
-        )
+        context, prefix = self._begin(first, stats["state"].normalize(state))
         per_frame = rearrange(stats["action"].normalize(actions), "b (f k) a -> b 1 f k a", k=layout.actions_per_frame)
         return self.decode(Rollouts(context, self.engine.rollout(prefix, per_frame, state_ids=ids)))[:, 0]
 

@@ -50,7 +50,7 @@ def compose_protocol(chosen: Namespace) -> int:
     """A protocol for what was just made."""
     wanted = compose.Composition(
         policies=tuple(compose.policy_entry(text) for text in chosen.policy),
-        comparisons=compose.pairs_of(chosen.compare),
+        comparisons=tuple(compose.comparison(text) for text in chosen.compare),
         title=chosen.title,
         count=chosen.count,
         draw=chosen.draw,

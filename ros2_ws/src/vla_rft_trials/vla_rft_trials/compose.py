@@ -7,7 +7,6 @@ the placements comes from the system's randomness, far from the small ones that 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,8 +72,3 @@ def write(protocol: Protocol, path: Path) -> None:
     """As YAML."""
     text = yaml.safe_dump(config.to_mapping(protocol), sort_keys=False, allow_unicode=True)
     write_atomic(path, text.encode())
-
-
-def pairs_of(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Several comparisons."""
-    return tuple(comparison(text) for text in texts)

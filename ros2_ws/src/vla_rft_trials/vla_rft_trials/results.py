@@ -13,16 +13,14 @@ from vla_rft_trials.progress import progress
 from vla_rft_trials.report_tables import outcome_table
 from vla_rft_trials.statistics.proportion import clopper_pearson
 from vla_rft_trials.statistics.two_arms import Count
-from vla_rft_trials.study import StudyError, names_of, open_study
+from vla_rft_trials.study import names_of, open_study
 from vla_rft_trials.trial_log import LogContents, read_log
 
 
 def results(folder: Path) -> dict[str, Any]:
     """Counts, times, failure modes, comparisons. StudyError while policies go by code names."""
     study = open_study(folder)
-    unlocked = study.unlocked()
-    if unlocked is None:
-        raise StudyError(f"{folder}: is not unlocked; python -m vla_rft_trials unlock {folder}")
+    unlocked = study.require_unlocked()
     contents = read_log(study.records) if study.records.exists() else LogContents(())
     missing = verify_evidence(study, contents)
     names = names_of(unlocked, study.plan)

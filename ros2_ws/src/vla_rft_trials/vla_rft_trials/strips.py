@@ -8,7 +8,7 @@ from vla_rft_core.config import did_you_mean
 from vla_rft_trials.contact_sheet import contact_sheet
 from vla_rft_trials.progress import counted
 from vla_rft_trials.records import Outcome, TrialRecord
-from vla_rft_trials.study import StudyError, names_of, open_study
+from vla_rft_trials.study import names_of, open_study
 from vla_rft_trials.trial_log import read_log
 
 
@@ -19,10 +19,7 @@ def strips(folder: Path, first: str, second: str, *, count: int) -> bytes:
     that both, then those that neither did. ValueError for a policy that is not in the study.
     """
     study = open_study(folder)
-    unlocked = study.unlocked()
-    if unlocked is None:
-        raise StudyError(f"{folder}: is not unlocked; python -m vla_rft_trials unlock {folder}")
-    names = names_of(unlocked, study.plan)
+    names = names_of(study.require_unlocked(), study.plan)
     for name in (first, second):
         if name not in names.values():
             raise ValueError(f"no policy {name!r} in {folder}{did_you_mean(name, list(names.values()))}")

@@ -103,6 +103,13 @@ class Study:
         except (OSError, ValueError) as error:
             raise StudyError(f"{path}: cannot be read ({error})") from None
 
+    def require_unlocked(self) -> Unlocked:
+        """The mapping; StudyError while policies go by code names."""
+        unlocked = self.unlocked()
+        if unlocked is None:
+            raise StudyError(f"{self.folder}: is not unlocked; python -m vla_rft_trials unlock {self.folder}")
+        return unlocked
+
     def codes(self) -> tuple[str, ...]:
         """Code names in the order to show them: the protocol's once unlocked, the alphabet's until then."""
         unlocked = self.unlocked()
