@@ -51,11 +51,14 @@ class Experience:
 class StochasticPolicy(nn.Module):
     """Policy and sigma net. Called with an experience it returns Eq. 13 and what is worth knowing about it."""
 
-    def __init__(self, policy: Policy, chain: ChainConfig, sigma: SigmaConfig, objective: GrpoConfig) -> None:
+    def __init__(
+        self, policy: Policy, chain: ChainConfig, sigma: SigmaConfig, objective: GrpoConfig, names: Sequence[str]
+    ) -> None:
+        """names: of an action's numbers."""
         super().__init__()
         self.policy = policy.requires_grad_(False)
         self.policy.head.requires_grad_(True)
-        self.sigma = SigmaNet(policy.head, sigma)
+        self.sigma = SigmaNet(policy.head, sigma, names)
         self.config, self.objective = chain, objective
         self.eval()
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
+
+from vla_rft_core.config import did_you_mean
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x_t [B, T, A], t [B]) -> v_t [B, T, A]."""
@@ -54,8 +56,9 @@ class ChainConfig:
     """Of the noise of neighbouring actions of a chunk, an autoregression over time; 0 = independent (Eq. 7). What is
     tried out lasts then, and is of few effective dimensions (not in the paper; Eberhard et al., ICLR 2023)."""
     natural: bool = False
-    """Learn by the natural gradient of the chunk's mean, Eq. 13's times the noise's correlation: what was tried out is
-    what is learned. Else correlated noise is whitened, and the little that it holds of quick changes is blown up."""
+    """Learn by the natural gradient of the chunk's mean, Eq. 13's times the noise's covariance: what was tried out is
+    what is learned. Else the little that noise holds of quick changes, or of a number that it hardly moves, is blown
+    up."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -74,6 +77,9 @@ class SigmaConfig:
     high: float = 0.20
     sees_actions: bool = False
     """Also give it x_k; the paper's inputs are z, s and k."""
+    numbers: tuple[str, ...] = ()
+    """Of an action, by name: those that are tried out; empty = all (Eq. 7). What a reward does not see is moved by
+    nothing but its noise."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.low <= self.high:
@@ -86,19 +92,27 @@ class SigmaNet(nn.Module):
     head: the flow head that it mirrors; called as it is, with (x_t, t, context, state), and with its last layer `out`.
     """
 
-    def __init__(self, head: nn.Module, config: SigmaConfig) -> None:
+    def __init__(self, head: nn.Module, config: SigmaConfig, names: Sequence[str]) -> None:
+        """names: of an action's numbers. ValueError for a number to be tried out that is none of them."""
         super().__init__()
         self.config = config
         self.head = copy.deepcopy(head).requires_grad_(True)
         nn.init.zeros_(self.head.out.weight)  # type: ignore[union-attr, arg-type]
         nn.init.zeros_(self.head.out.bias)  # type: ignore[union-attr, arg-type]
+        for number in config.numbers:
+            if number not in names:
+                raise ValueError(f"sigma.numbers: no {number!r}{did_you_mean(number, list(names))}")
+        tried = [not config.numbers or name in config.numbers for name in names]
+        self.register_buffer("_tried", torch.tensor(tried), persistent=False)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor, state: Tensor) -> Tensor:
-        """[B, T, A] within the bounds; log-linear in a squashed output, as in ReinFlow (arXiv 2505.22094)."""
+        """[B, T, A] within the bounds, 0 for a number that is not tried out; log-linear in a squashed output, as in
+        ReinFlow (arXiv 2505.22094).
+        """
         seen = x_t if self.config.sees_actions else torch.zeros_like(x_t)
         place = 0.5 * (torch.tanh(self.head(seen, t, context, state)) + 1.0)
         low, high = math.log(self.config.low), math.log(self.config.high)
-        return torch.exp(low + (high - low) * place)
+        return torch.exp(low + (high - low) * place) * self._tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,28 +155,35 @@ def log_prob(
 ) -> Tensor:
     """Log-density of every number of the chunk given those before it, [B, T, A]: Eq. 8 is its sum over a chunk.
 
-    With gradients; natural: those of the mean are multiplied by the noise's correlation.
+    Nothing for what is not tried out (a deviation of 0). With gradients; natural: those of the mean are multiplied by
+    the noise's covariance, in units of its mean variance.
     """
     total = torch.zeros_like(chain.actions)
     for k in range(chain.steps):
         x, after = chain.x[k], chain.x[k + 1]
         t = torch.full((x.shape[0],), k / chain.steps, device=x.device, dtype=x.dtype)
         std = sigma(x, t)
-        e = (after - _mean(velocity, x, t, chain.steps)) / std
-        square = whitened(e, chain.correlation) ** 2
-        if natural:  # the same value, with the gradient of independent noise: correlation times the true one
-            square = square.detach() + e**2 - (e**2).detach()
-        total = total - 0.5 * square - std.log() - _LOG_ROOT_2PI
-    total[:, 1:] -= chain.steps * 0.5 * math.log1p(-(chain.correlation**2))
+        tried = std > 0.0
+        std = std.where(tried, 1.0)
+        mean = _mean(velocity, x, t, chain.steps)
+        square = whitened((after - (mean.detach() if natural else mean)) / std, chain.correlation) ** 2
+        if natural:  # the same value, but the mean is pulled to where the noise went, as far as it went
+            apart = (after - mean) ** 2 / (std[tried] ** 2).mean().detach()
+            square = square + apart - apart.detach()
+        density = -0.5 * square - std.log() - _LOG_ROOT_2PI
+        density[:, 1:] -= 0.5 * math.log1p(-(chain.correlation**2))
+        total = total + density.where(tried, 0.0)
     return total / chain.steps if over_steps is OverSteps.MEAN else total
 
 
 def entropy(sigma: Deviation, chain: Chain) -> Tensor:
-    """Mean entropy [nats] of a number of a step by itself, over the chain: [B]. With gradients."""
+    """Mean entropy [nats] of a number of a step by itself, over what is tried out: [B]. With gradients."""
     parts = []
     for k in range(chain.steps):
         t = torch.full((chain.x.shape[1],), k / chain.steps, device=chain.x.device, dtype=chain.x.dtype)
-        parts.append(sigma(chain.x[k], t).log().flatten(1).mean(1))
+        std = sigma(chain.x[k], t).flatten(1)
+        tried = std > 0.0
+        parts.append(std.where(tried, 1.0).log().sum(1) / tried.sum(1))
     return torch.stack(parts).mean(0) + _LOG_ROOT_2PI + 0.5
 
 

@@ -59,7 +59,7 @@ class RftStage:
         """imagination: None where the reward looks at actions alone. facts: provenance."""
         torch.manual_seed(run.loop.seed)
         self.run, self.imagination, self.reward = run, imagination, reward
-        self.model = StochasticPolicy(policy.model, run.chain, run.sigma, run.grpo)
+        self.model = StochasticPolicy(policy.model, run.chain, run.sigma, run.grpo, policy.stats["action"].names)
         self._goes_on: GoingOn | None = None
         if imagination is not None and run.data.goes_on is GoesOn.POLICY:
             self._goes_on = GoingOn(self.model, policy, imagination)

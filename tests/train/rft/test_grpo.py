@@ -123,7 +123,7 @@ def test_two_hundred_steps_raise_the_reward_of_a_toy_world(seed: int) -> None:
     """An analytic world: the action should be where the state points; its flow knows nothing at the start."""
     torch.manual_seed(seed)
     head, states, group, steps = ToyHead(), 16, 16, 5
-    net = SigmaNet(head, SigmaConfig())
+    net = SigmaNet(head, SigmaConfig(), ("x", "y"))
     config = GrpoConfig(mse=0.0)
     optimizer = torch.optim.Adam([*head.parameters(), *net.parameters()], lr=3e-3)
     fixed = torch.randn(64, 1, 2)

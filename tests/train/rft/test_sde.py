@@ -13,6 +13,9 @@ from vla_rft_train.rft.grpo import GrpoConfig, Ratio
 from vla_rft_train.rft.sde import OverSteps, SigmaConfig, SigmaNet
 
 STEPS, BATCH, HORIZON, DIM, CONTEXT, STATE = 10, 6, 4, 3, 5, 2
+NAMES = ("x", "y", "width")
+WIDTHS = (0.3, 0.05, 0.1)
+"""Standard deviations of the numbers of an action."""
 
 
 class Head(nn.Module):
@@ -34,7 +37,7 @@ class Player:
     def __init__(self, dtype: torch.dtype) -> None:
         torch.manual_seed(0)
         self.head = Head().to(dtype).eval()
-        self.sigma_net = SigmaNet(self.head, SigmaConfig()).to(dtype).eval()
+        self.sigma_net = SigmaNet(self.head, SigmaConfig(), NAMES).to(dtype).eval()
         nn.init.normal_(self.sigma_net.head.out.weight)
         self.context, self.state = torch.randn(BATCH, CONTEXT, dtype=dtype), torch.randn(BATCH, STATE, dtype=dtype)
         self.chain = sde.sample(
@@ -103,26 +106,29 @@ def test_correlated_noise_has_the_density_of_a_multivariate_normal_distribution(
     torch.testing.assert_close(found, total, rtol=0.0, atol=1e-9)
 
 
-def test_the_natural_gradient_is_the_noises_correlation_times_the_true_one() -> None:
+def test_the_natural_gradient_is_the_noises_covariance_times_the_true_one() -> None:
     player, correlation = Player(torch.float64), 0.7
     draws = torch.randn(STEPS, BATCH, HORIZON, DIM, dtype=torch.float64)
     chain = sde.sample(player.velocity, player.sigma, player.chain.x[0], draws, correlation=correlation)
     among = correlation ** (torch.arange(HORIZON)[:, None] - torch.arange(HORIZON)).abs().double()
     gradients = {}
     for natural in (False, True):
+        widths = torch.tensor(WIDTHS, dtype=torch.float64, requires_grad=True)
         offset = torch.zeros(BATCH, HORIZON, DIM, dtype=torch.float64, requires_grad=True)
 
         def velocity(x: torch.Tensor, t: torch.Tensor, offset: torch.Tensor = offset) -> torch.Tensor:
             return player.velocity(x, t).detach() + offset
 
-        def one(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            return torch.full_like(x, 0.3)
+        def sigma(x: torch.Tensor, t: torch.Tensor, widths: torch.Tensor = widths) -> torch.Tensor:
+            return widths.expand_as(x)
 
-        found = sde.log_prob(velocity, one, chain, OverSteps.SUM, natural=natural)
+        found = sde.log_prob(velocity, sigma, chain, OverSteps.SUM, natural=natural)
         found.sum().backward()
-        gradients[natural] = (found.detach(), offset.grad)
-    torch.testing.assert_close(gradients[True][0], gradients[False][0])
-    expected = torch.einsum("ts,bsa->bta", among, gradients[False][1])
+        gradients[natural] = (found.detach(), offset.grad, widths.grad)
+    for same in (0, 2):
+        torch.testing.assert_close(gradients[True][same], gradients[False][same], rtol=0.0, atol=1e-9)
+    variances = torch.tensor(WIDTHS, dtype=torch.float64) ** 2
+    expected = torch.einsum("ts,bsa->bta", among, gradients[False][1]) * variances / variances.mean()
     torch.testing.assert_close(gradients[True][1], expected, rtol=0.0, atol=1e-9)
 
 
@@ -137,7 +143,7 @@ def test_correlated_noise_is_as_large_as_independent_noise_and_can_be_undone() -
 def test_noise_starts_between_its_bounds_and_stays_within_them() -> None:
     torch.manual_seed(0)
     head, config = Head(), SigmaConfig(low=0.02, high=0.32)
-    net = SigmaNet(head, config)
+    net = SigmaNet(head, config, NAMES)
     given = (
         torch.randn(BATCH, HORIZON, DIM),
         torch.rand(BATCH),
@@ -155,7 +161,7 @@ def test_noise_starts_between_its_bounds_and_stays_within_them() -> None:
 def test_noise_sees_the_action_only_where_it_may() -> None:
     torch.manual_seed(0)
     for sees in (False, True):
-        net = SigmaNet(Head(), SigmaConfig(sees_actions=sees)).eval()
+        net = SigmaNet(Head(), SigmaConfig(sees_actions=sees), NAMES).eval()
         nn.init.normal_(net.head.out.weight)
         rest = (torch.rand(BATCH), torch.randn(BATCH, CONTEXT), torch.randn(BATCH, STATE))
         one, two = (net(torch.randn(BATCH, HORIZON, DIM), *rest) for _ in range(2))
@@ -177,3 +183,25 @@ def test_entropy_is_that_of_the_normal_distributions() -> None:
 def test_bounds_that_cross_are_refused() -> None:
     with pytest.raises(ValueError, match=r"low 0\.3, high 0\.2"):
         SigmaConfig(low=0.3, high=0.2)
+
+
+def test_only_the_numbers_named_are_tried_out_and_learned_from() -> None:
+    player = Player(torch.float64)
+    player.sigma_net = SigmaNet(player.head, SigmaConfig(numbers=("y",)), NAMES).double().eval()
+    draws = torch.randn(STEPS, BATCH, HORIZON, DIM, dtype=torch.float64)
+    played = sde.sample(player.velocity, player.sigma, player.chain.x[0], draws, correlation=0.7)
+    quiet = sde.sample(player.velocity, player.sigma, player.chain.x[0], 0.0 * draws)
+    assert (played.x[1] != quiet.x[1]).all(dim=(0, 1)).tolist() == [False, True, False]
+    for natural in (False, True):
+        offset = torch.zeros(DIM, dtype=torch.float64, requires_grad=True)
+        density = sde.log_prob(lambda x, t, o=offset: player.velocity(x, t) + o, player.sigma, played, natural=natural)
+        density.sum().backward()
+        assert density.isfinite().all() and (density[..., [0, 2]] == 0.0).all()
+        assert offset.grad is not None and (offset.grad != 0.0).tolist() == [False, True, False]
+        assert all(p.grad is None or p.grad.isfinite().all() for p in player.sigma_net.parameters())
+    assert sde.entropy(player.sigma, played).isfinite().all()
+
+
+def test_a_number_that_no_action_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"sigma\.numbers: no 'wide'; did you mean 'width'"):
+        SigmaNet(Head(), SigmaConfig(numbers=("wide",)), NAMES)
