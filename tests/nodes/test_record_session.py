@@ -26,6 +26,10 @@ class Cell:
         self.asked.append((mode, source))
         self.status = SafetyStatus(mode=mode, source=source)
 
+    def take_back(self) -> None:
+        if self.status.mode == SafetyStatus.ACTIVE:
+            self.set_mode(SafetyStatus.READY)
+
 
 class Recorder:
     """Falls silent in the first attempt."""

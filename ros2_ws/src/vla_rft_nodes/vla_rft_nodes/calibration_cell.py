@@ -205,9 +205,7 @@ def connect(folder: CellFolder, *, ask: Callable[[str], object] = ask_on_termina
     cell = RosCalibrationCell(folder, node, client, ask=ask)
 
     def release() -> None:
-        status = client.status
-        if status is not None and status.mode == SafetyStatus.ACTIVE:
-            client.set_mode(SafetyStatus.READY)
+        client.take_back()
         stack.close()
 
     cell._release = release

@@ -178,6 +178,11 @@ class CellClient:
         self.wait_until(lambda: self._status is not None and self._status.mode == response.mode, 1.0)
         return list(response.steps)
 
+    def take_back(self) -> None:
+        """Nobody moves the arm any more: READY where it is ACTIVE; ModeError or DeviceError when that is refused."""
+        if self._status is not None and self._status.mode == SafetyStatus.ACTIVE:
+            self.set_mode(SafetyStatus.READY)
+
     def rearm(self, origin: str) -> None:
         """Leave a latched hold; ModeError when it is refused."""
         response = self.call(self._rearm, Rearm.Request(origin=origin))
@@ -219,8 +224,7 @@ class CellClient:
                 where = f"{1e3 * metres:.0f} mm, {radians:.2f} rad from where it was sent"
                 raise DeviceError(f"the arm is {where}: {held or 'it stands elsewhere'}")
         finally:
-            if active():
-                self.set_mode(SafetyStatus.READY)
+            self.take_back()
 
     def next_sequence(self) -> int:
         """Number for the next chunk of this client."""

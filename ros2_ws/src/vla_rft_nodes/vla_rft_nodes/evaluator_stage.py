@@ -351,10 +351,9 @@ class RosStage:
         return self._measured(replace(ending, episode=episode, frames_dropped=video.dropped))
 
     def _take_back(self) -> None:
-        """The lease, unless the policy has given it back, a hold has taken it, or nobody is there to ask."""
-        status = self._cell.status
-        if status is not None and status.mode == SafetyStatus.ACTIVE and self._cell.silent_s <= SILENCE_S:
-            self._cell.set_mode(SafetyStatus.READY)
+        """The lease, unless nobody is there to ask."""
+        if self._cell.silent_s <= SILENCE_S:
+            self._cell.take_back()
 
     def _watch(self, began: float, video: TrialVideo) -> Ending:
         """Until the referee (in simulation), a person, the limit or a hold ends it."""

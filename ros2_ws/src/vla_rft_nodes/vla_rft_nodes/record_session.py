@@ -225,15 +225,9 @@ class Session:
                 return DISCARD
             if self._recorder.lost:
                 self._tell(f"not recorded any more: {self._recorder.lost}")
-                self._take_lease()
+                self._cell.take_back()
                 return DISCARD
         return None
-
-    def _take_lease(self) -> None:
-        """Nobody moves the arm for nothing; a pressed dead-man needs a fresh press."""
-        status = self._cell.status
-        if status is not None and status.mode == SafetyStatus.ACTIVE:
-            self._cell.set_mode(SafetyStatus.READY)
 
     def _release(self) -> None:
         """The device gives the lease back; who still presses a dead-man loses it to the way home."""

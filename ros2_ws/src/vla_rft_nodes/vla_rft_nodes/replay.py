@@ -151,8 +151,7 @@ class Replay:
             time.sleep(SETTLE_S)
         finally:
             self._started_ns = started_ns
-            if self._cell.status is not None and self._cell.status.mode == SafetyStatus.ACTIVE:
-                self._cell.set_mode(SafetyStatus.READY)
+            self._cell.take_back()
         return self._held()
 
     def errors(self) -> dict[str, Error]:
