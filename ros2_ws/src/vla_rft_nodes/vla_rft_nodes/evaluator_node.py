@@ -184,7 +184,7 @@ class EvaluatorNode(ShellNode):
                 code=slot.code,
                 placement=slot.placement,
                 seconds=time.monotonic() - self._began if phase == RunTrials.Feedback.RUNNING else 0.0,
-                similarity=self._stage.similarity,
+                similarity=self._stage.senses.similarity,
                 text=text,
             )
         )

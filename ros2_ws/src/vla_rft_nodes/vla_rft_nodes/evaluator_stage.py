@@ -7,36 +7,30 @@ both, in words that arrive through `say`. It knows code names only.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from queue import Empty, SimpleQueue
-
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from sensor_msgs.msg import CameraInfo, Image
 
 from calibration.errors import CalibrationError
 from vla_rft_core.cell import CellFolder
 from vla_rft_core.clock import SystemClock
 from vla_rft_core.errors import DeviceError, ModeError, VlaRftError
-from vla_rft_core.types import CameraFrame
 from vla_rft_interfaces.action import RecordEpisode, RunTrials
-from vla_rft_interfaces.msg import SafetyStatus, SimTruth
+from vla_rft_interfaces.msg import SafetyStatus
 from vla_rft_interfaces.srv import ResetScene, SelectPolicy
-from vla_rft_nodes import convert, qos, topics
+from vla_rft_nodes import convert, topics
 from vla_rft_nodes.client import CellClient
-from vla_rft_nodes.latency import CHUNK_LATENCY
+from vla_rft_nodes.evaluator_senses import Senses
 from vla_rft_nodes.recorder_client import AttemptOpenError, RecorderClient
 from vla_rft_nodes.ros import ShellNode
 from vla_rft_nodes.trial_video import TrialVideo
 from vla_rft_trials.placements import Placement
 from vla_rft_trials.records import Outcome, Termination, TrialStart
-from vla_rft_trials.referee import LABEL, Look, Referee
+from vla_rft_trials.referee import LABEL, Referee
 from vla_rft_trials.running import Ending, Scene, TrialRefusedError
-from vla_rft_trials.scene_match import SceneMatch, View, ghost, match, required_mask, seen_mask
+from vla_rft_trials.scene_match import SceneMatch
 from vla_rft_trials.schedule import Slot
 from vla_rft_trials.study import Study
 
@@ -49,16 +43,11 @@ TRIES = 3
 """How often an unattended study tries to get a trial ready."""
 PATIENCE_S = 10.0
 """How long the preflight may take to turn green [s]."""
-FRESH_S = 1.0
-"""A picture older than this is none [s]."""
-TROUBLE_S = 3.0
-"""A node's word of trouble counts for so long [s]."""
 SILENCE_S = 2.0
 """No state of the robot for longer ends a trial [s]."""
 ENDING_S = 1.0
 """Given to an attempt that was left open to be written out before the next is started [s]."""
 TRUTH_S = 2.0
-METRICS = ("edge_gap", "mirrored_gap", "area_ratio", "max_height")
 
 Tell = Callable[[str, str], None]
 """(phase, text) -> whoever watches."""
@@ -115,24 +104,11 @@ class RosStage:
         self._tell: Tell = lambda phase, text: None
         self._stopped: Callable[[], bool] = lambda: False
         self.words: SimpleQueue[Word] = SimpleQueue()
-        self.similarity = math.nan
-        """Of the scene with what the present trial requires, at the last look; NaN before the first."""
-        self._video: TrialVideo | None = None
-        self._picture: tuple[Image, float] | None = None
-        self._info: CameraInfo | None = None
-        self._truth: SimTruth | None = None
-        self._latency: dict[str, float] = {}
-        self._troubles: dict[str, tuple[str, float]] = {}
+        self.senses = Senses(node, folder, camera=options.camera, simulated=options.simulated)
         self._source = ""
         self._reset = node.create_client(ResetScene, topics.SIM_RESET)
         self._select = node.create_client(SelectPolicy, topics.SELECT_POLICY)
         self._recorder = RecorderClient(node) if options.record else None
-        self._overlay = node.create_publisher(Image, topics.SCENE_OVERLAY, qos.IMAGE)
-        node.create_subscription(SimTruth, topics.SIM_TRUTH, partial(setattr, self, "_truth"), qos.STATE)
-        node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, qos.EVENT)
-        camera = options.camera
-        node.create_subscription(Image, topics.color_image(camera), self._on_image, qos.IMAGE_RECORDED)
-        node.create_subscription(CameraInfo, topics.color_info(camera), partial(setattr, self, "_info"), qos.IMAGE)
 
     def begin(self, study: Study, *, operator: str, tell: Tell, stopped: Callable[[], bool]) -> None:
         """Trials of `study` follow, until `stopped` says so: then what is being prepared is left (StoppedError)."""
@@ -143,7 +119,7 @@ class RosStage:
 
     def prepare(self, slot: Slot, index: int) -> Scene:
         """Home, scene, checks, policy, countdown; TrialRefusedError when that does not come right."""
-        self.similarity = math.nan
+        self.senses.similarity = math.nan
         for attempt in itertools.count(1):
             try:
                 return self._prepare(slot, index)
@@ -184,9 +160,7 @@ class RosStage:
         from calibration.reference import gate  # takes a second to import: not while others start
 
         self._pause(SETTLE_S)
-        if self._picture is None:
-            raise DeviceError(f"camera {camera!r} has delivered no picture yet")
-        picture, T_base_tcp = convert.from_color_image(self._picture[0]), self._cell.state().arm.T_base_tcp
+        picture, T_base_tcp = convert.from_color_image(self.senses.picture), self._cell.state().arm.T_base_tcp
         try:
             self._calibration = gate(self._folder, camera, picture, T_base_tcp)
         except CalibrationError as error:
@@ -219,67 +193,40 @@ class RosStage:
         placement, rule = study.plan.placement(slot.placement), study.protocol.scene
         if self._options.simulated:
             self._reset_scene(placement)
-            found = self._look(slot) if rule.min_similarity else None
+            found = self._compare(placement) if rule.min_similarity else None
             if found is not None and found.overlap < rule.min_similarity:
                 raise TrialRefusedError(f"the scene is not as required: {found} (needed {rule.min_similarity:g})")
             return found
         _forget(self.words)
         while True:
-            found = self._look(slot)
+            found = self._compare(placement)
             self._tell(RunTrials.Feedback.SCENE, f"lay the object out at {placement}: {found}; then say scene")
             self._heed_stop()
             if self._said_scene() and found.overlap >= rule.min_similarity:
                 return found
+
+    def _compare(self, placement: Placement) -> SceneMatch:
+        return self.senses.compare(placement, self._require().protocol.scene.size_m)
 
     def _said_scene(self) -> bool:
         word = self._next_word(SETTLE_S)
         return word is not None and word.verdict == "scene"
 
     def _reset_scene(self, placement: Placement) -> None:
-        resets = self._truth.resets if self._truth else 0
+        resets = self.senses.resets
         response = self._cell.call(self._reset, ResetScene.Request(seed=placement.seed))
         if response.error_code:
             raise DeviceError(f"the scene cannot be reset: {response.error_msg}")
         require_laid_out(response.placement, placement)
-        if not self._cell.wait_until(lambda: self._truth is not None and self._truth.resets > resets, TRUTH_S):
+        if not self._cell.wait_until(lambda: self.senses.resets > resets, TRUTH_S):
             raise DeviceError("sim_node published no truth after the reset")
         self._pause(SETTLE_S)
-
-    def _look(self, slot: Slot) -> SceneMatch:
-        """Compare the picture with the required start, and publish the ghost."""
-        study = self._require()
-        mount = next(m for m in self._folder.calibration.cameras if m.name == self._options.camera)
-        if self._info is None or self._picture is None:
-            raise DeviceError(f"camera {self._options.camera!r} has delivered no picture with intrinsics yet")
-        info, (message, _) = self._info, self._picture
-        view = View(
-            width=info.width,
-            height=info.height,
-            fx=info.k[0],
-            fy=info.k[4],
-            cx=info.k[2],
-            cy=info.k[5],
-            T_base_camera=mount.T_base_camera,
-        )
-        placement, table_z = study.plan.placement(slot.placement), self._folder.safety.table_height
-        required = required_mask(placement, study.protocol.scene.size_m, view, table_z=table_z)
-        picture = convert.from_color_image(message)
-        seen = seen_mask(picture, required)
-        shown = ghost(picture, required, seen)
-        now_ns = time.time_ns()
-        frame = CameraFrame(
-            camera=self._options.camera, stamp_ns=now_ns, received_ns=now_ns, number=0, color=shown, depth=None
-        )
-        self._overlay.publish(convert.to_color_image(frame))
-        found = match(required, seen)
-        self.similarity = found.overlap
-        return found
 
     def _preflight(self) -> dict[str, str]:
         """What was found, by name; DeviceError names what has not turned green within a while."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            found, problems = self._checked()
+            found, problems = self.senses.checked(self._cell.status)
             if not problems:
                 return found
             words = f"preflight: {'; '.join(problems)}"
@@ -287,23 +234,6 @@ class RosStage:
                 raise DeviceError(words)
             self._tell(RunTrials.Feedback.PREFLIGHT, words)
             self._pause(SETTLE_S)
-
-    def _checked(self) -> tuple[dict[str, str], list[str]]:
-        """(what was found, by name; what of it is not green)."""
-        now, status = time.monotonic(), self._cell.status
-        found = {"mode": "no status from robot_node", "camera": "no picture"}
-        problems = []
-        if status is not None:
-            found["mode"] = status.mode + (f": {status.reason}" if status.latched else "")
-        if status is None or status.latched or status.mode != SafetyStatus.READY:
-            problems.append(f"mode is {found['mode']}")
-        if self._picture is not None:
-            found["camera"] = f"picture {1e3 * (now - self._picture[1]):.0f} ms old"
-        if self._picture is None or now - self._picture[1] > FRESH_S:
-            problems.append(found["camera"])
-        troubles = [f"{name}: {text}" for name, (text, at) in self._troubles.items() if now - at < TROUBLE_S]
-        found["nodes"] = "; ".join(troubles) or "none reports trouble"
-        return found, problems + troubles
 
     def _put_in_charge(self, slot: Slot, index: int) -> str:
         study = self._require()
@@ -331,7 +261,7 @@ class RosStage:
         episode = ""
         title = f"trial {start.index + 1}"
         with TrialVideo(study.folder / start.video, title, start.started_ns) as video:
-            self._video = video
+            self.senses.video = video
             try:
                 self._start_recording(start)
                 began = time.monotonic()
@@ -343,12 +273,20 @@ class RosStage:
             # A second rater shall not read the first one's verdict off the picture.
             video.state = "ended" if study.protocol.blinded else str(ending.outcome)
             time.sleep(SETTLE_S)
-            self._video = None
+            self.senses.video = None
         try:
             episode = self._stop_recording()
         except DeviceError as error:
             ending = replace(ending, note="; ".join(part for part in (ending.note, str(error)) if part))
-        return self._measured(replace(ending, episode=episode, frames_dropped=video.dropped))
+        metrics = self.senses.metrics()
+        return replace(
+            ending,
+            episode=episode,
+            frames_dropped=video.dropped,
+            latencies_ms=self.senses.latencies_ms,
+            metrics=metrics,
+            edge_gap=metrics.get("edge_gap", ending.edge_gap),
+        )
 
     def _take_back(self) -> None:
         """The lease, unless nobody is there to ask."""
@@ -364,10 +302,11 @@ class RosStage:
             now, status = time.monotonic() - began, self._cell.status
             assert status is not None
             video.state = status.mode
-            ending = _said(word, now) or self._broken(now, status) or referee.look(self._seen(now, status))
+            look = self.senses.progress(now, status, wanted=self._cell.state().reference.width)
+            ending = _said(word, now) or self._broken(now, status) or referee.look(look)
             if ending is not None:
                 return ending
-            self._tell(RunTrials.Feedback.RUNNING, self._described(now))
+            self._tell(RunTrials.Feedback.RUNNING, self.senses.described(now))
 
     def _broken(self, now: float, status: SafetyStatus) -> Ending | None:
         """A trial that robot_node or the recorder has left says nothing."""
@@ -377,32 +316,6 @@ class RosStage:
         elif status.mode == SafetyStatus.MAINTENANCE:
             lost = "the arm is in MAINTENANCE"
         return _fault(lost, now) if lost else None
-
-    def _seen(self, now: float, status: SafetyStatus) -> Look:
-        truth = self._truth if self._options.simulated else None
-        hold = status.reason if status.latched else ""
-        idle = status.mode == SafetyStatus.READY
-        wanted = self._cell.state().reference.width
-        if truth is None:  # a person says when it is done; a policy that stops may still be waited for
-            return Look(seconds=now, success=False, grasped=True, wanted_width=wanted, idle=False, hold=hold)
-        grasped = truth.grasped_vertices > 0
-        return Look(seconds=now, success=truth.success, grasped=grasped, wanted_width=wanted, idle=idle, hold=hold)
-
-    def _described(self, now: float) -> str:
-        truth = self._truth if self._options.simulated else None
-        if truth is None:
-            return f"{now:4.1f} s"
-        grip = f", holding {truth.grasped_vertices} vertices" if truth.grasped_vertices else ""
-        return f"{now:4.1f} s, edge gap {truth.edge_gap * 100:4.1f} cm{grip}"
-
-    def _measured(self, ending: Ending) -> Ending:
-        latencies = {name: float(value) for name, value in self._latency.items() if name != "n"}
-        ending = replace(ending, latencies_ms=latencies)
-        truth = self._truth if self._options.simulated else None
-        if truth is None:
-            return ending
-        metrics = {name: float(getattr(truth, name)) for name in METRICS}
-        return replace(ending, edge_gap=float(truth.edge_gap), metrics=metrics)
 
     def park(self) -> None:
         """After the last trial: home, if nothing holds the arm."""
@@ -429,22 +342,6 @@ class RosStage:
         return "" if result is None else str(result.episode)
 
     # --- what arrives -------------------------------------------------------------------------------------------
-
-    def _on_image(self, message: Image) -> None:
-        self._picture = (message, time.monotonic())
-        video = self._video
-        if video is not None:
-            video.add(message)
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.level >= DiagnosticStatus.ERROR:
-                self._troubles[status.name] = (status.message, time.monotonic())
-            else:
-                self._troubles.pop(status.name, None)
-            for value in status.values:
-                if value.key == CHUNK_LATENCY:
-                    self._latency = json.loads(value.value)
 
     def _next_word(self, timeout_s: float) -> Word | None:
         try:
