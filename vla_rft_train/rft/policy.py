@@ -59,6 +59,7 @@ class StochasticPolicy(nn.Module):
         self.policy = policy.requires_grad_(False)
         self.policy.head.requires_grad_(True)
         self.sigma = SigmaNet(policy.head, sigma, names)
+        self.names = tuple(names)
         self.config, self.objective = chain, objective
         self.eval()
 
