@@ -48,7 +48,7 @@ def as_long(arm: Arm, log: Sequence[Mapping[str, float]], *, wanted_s: float) ->
 def supervised(run: RftRun) -> Arm:
     """Flow matching of the same head, and no reward."""
     nothing = replace(run.grpo, mse=1.0, entropy=0.0, min_spread=EVERY_GROUP)
-    plain = replace(run.reward, design=Design.ACTION, outcome=0.0)
+    plain = replace(run.reward, design=Design.ACTION, action=0.0, outcome=0.0)
     return Arm(name=SUPERVISED, run=replace(run, grpo=nothing, reward=plain))
 
 
@@ -56,7 +56,8 @@ def arms(run: RftRun) -> Iterator[Arm]:
     """Supervision alone, then one per design; with an outcome's head, one more."""
     yield supervised(run)
     for design in (Design.ACTION, Design.IMAGE, Design.MODEL):
-        yield Arm(name=design.value, run=replace(run, reward=replace(run.reward, design=design, outcome=0.0)))
+        alone = replace(run.reward, design=design, action=0.0, outcome=0.0)
+        yield Arm(name=design.value, run=replace(run, reward=alone))
     if run.reward.outcome_head:
         weight = run.reward.outcome or 1.0
         yield Arm(

@@ -159,7 +159,7 @@ def control_run(name: str) -> RftRun:
     run = rft_run(name)
     return replace(
         run,
-        reward=replace(run.reward, design=Design.ACTION),
+        reward=replace(run.reward, design=Design.ACTION, action=0.0),
         grpo=replace(run.grpo, mse=0.0, entropy=0.0),
         group=min(run.group, 8),
         loop=replace(run.loop, batch=4 * run.loop.batch),

@@ -43,16 +43,20 @@ class RewardConfig:
     """λ₁; L1 is the mean over a frame's numbers."""
     perceptual: float = 1.0
     """λ_lp."""
+    action: float = 0.0
+    """Weight of R1 beside R2 or R3, for what pictures do not show (not in the paper)."""
     outcome: float = 0.0
     """Weight of the terminal outcome: the probability of success that a head sees in the last imagined frame."""
     outcome_head: str = ""
     """Checkpoint of that head (`python -m vla_rft_train.rft.outcome`)."""
 
     def __post_init__(self) -> None:
-        if min(self.l1, self.perceptual, self.outcome) < 0.0:
+        if min(self.l1, self.perceptual, self.action, self.outcome) < 0.0:
             raise ValueError(f"reward: weights must not be negative, got {self}")
         if self.design is Design.NONE and not self.outcome:
             raise ValueError("reward: design 'none' leaves nothing to reward; give the outcome a weight")
+        if self.action and self.design not in (Design.IMAGE, Design.MODEL):
+            raise ValueError(f"reward.action: stands beside R2 or R3, not design {self.design.value!r}")
         if self.outcome and not self.outcome_head:
             raise ValueError("reward.outcome_head: name the checkpoint of the outcome's head")
 
@@ -118,6 +122,8 @@ class Reward:
         self._terms: dict[str, tuple[float, Term]] = dict(extra or {})
         if config.design is not Design.NONE:
             self._terms = {config.design.value: (1.0, designs[config.design])} | self._terms
+        if config.action:
+            self._terms[Design.ACTION.value] = (config.action, designs[Design.ACTION])
 
     @torch.no_grad()
     def __call__(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:

@@ -102,6 +102,17 @@ class TestRewards:
         actions = torch.tensor([0.0, 0.5, 1.0])[None, :, None, None].expand(1, 3, 2, 2)
         assert rewards.action_deviation(actions, demonstrated).tolist() == [[0.0, -0.5, -1.0]]
 
+    def test_deviating_actions_may_count_beside_deviating_pictures(self) -> None:
+        frames = rewards.Frames(
+            *(torch.rand(shape) for shape in ((1, 3, 4, 4), (1, 3, 2, 3, 4, 4), (1, 2, 3, 4, 4))), None
+        )
+        scene = rewards.Scene(torch.rand(1, 3, 2, 2), torch.rand(1, 2, 2), frames)
+        total, parts = rewards.Reward(rewards.RewardConfig(perceptual=0.0, action=3.0))(scene)
+        assert set(parts) == {"R3", "R1"}
+        torch.testing.assert_close(total, parts["R3"] + 3.0 * parts["R1"])
+        with pytest.raises(ValueError, match="beside R2 or R3, not design 'R1'"):
+            rewards.RewardConfig(design=rewards.Design.ACTION, action=1.0)
+
 
 class ToyHead(nn.Module):
     """A flow in the plane from a state."""
