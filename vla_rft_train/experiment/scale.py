@@ -39,8 +39,10 @@ class Scale:
     """Further options of `vla_rft_train.train_policy`, as they are typed there: `--sft="--loop.lr 5e-4"`."""
     rft: str = ""
     """Further options of `vla_rft_train.rft`, for every reward and for the control alike."""
-    outcome_weight: float = 1.0
-    """Of the terminal outcome beside R3."""
+    r1: str = "--chain.correlation 0 --chain.no-natural --sigma.numbers --loop.lr 3e-4 --sigma-lr 3e-4"
+    """After those, for R1: it sees every number of every action by itself, so all are tried out, each by itself."""
+    outcome_weight: float = 0.05
+    """Of the terminal outcome beside R3. At 1 its head was deceived and nothing folded (docs/results)."""
     num_steps: int = 10
     """Euler steps of every bundle."""
     noise_scale: float = 0.0

@@ -126,7 +126,7 @@ def _policies(size: Scale) -> Iterator[Step]:
     outcome += ("--reward.outcome-head", Of("outcome-head", RELEASED))
     for seed in size.seeds:
         yield _finetuned(size, RFT, seed, "--reward.design", "MODEL")
-        yield _finetuned(size, R1, seed, "--reward.design", "ACTION")
+        yield _finetuned(size, R1, seed, "--reward.design", "ACTION", *shlex.split(size.r1))
         yield _finetuned(size, R2, seed, "--reward.design", "IMAGE")
         yield _finetuned(size, OUTCOME, seed, "--reward.design", "MODEL", *outcome)
         like = ("--like", Of(policy(RFT, seed), TRAINING))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from vla_rft_core.spec import TOWEL_ACTION_LAYOUT
 from vla_rft_train.loop.config import LoopConfig
 from vla_rft_train.models.perceptual import PerceptualConfig, Weights
 from vla_rft_train.presets import choose
@@ -17,6 +18,8 @@ from vla_rft_train.rft.grpo import GrpoConfig, Spread
 from vla_rft_train.rft.rewards import Design, RewardConfig
 from vla_rft_train.rft.sde import ChainConfig, SigmaConfig
 from vla_rft_train.rollout import Precision, RolloutConfig
+
+TRANSLATIONS = TOWEL_ACTION_LAYOUT[:3]
 
 
 class GoesOn(StrEnum):
@@ -136,33 +139,42 @@ def _towel() -> RftRun:
 def _sim() -> RftRun:
     """A small policy learns at rates that would destroy a large one. No perceptual net: its weights cannot be had.
 
-    The noise is no larger than what the policy gets wrong, so that a rollout can be better than its group's middle;
-    four steps cost less than ten (docs/results).
+    The noise is no larger than what the policy gets wrong, so that a rollout can be better than its group's middle; it
+    lasts over the chunk and moves what the camera sees, the translations; many start states are worth more than many
+    rollouts of each or than frames beyond the chunk; flow matching holds what R3 does not see (docs/results).
     """
     return RftRun(
-        data=StartConfig(frames=8, held_out=0.1),
+        data=StartConfig(held_out=0.1, validated=256),
+        group=8,
         rollout=RolloutConfig(precision=Precision.BFLOAT16),
-        chain=ChainConfig(num_steps=4, shared_noise=True),
-        sigma=SigmaConfig(low=0.03, high=0.08),
-        grpo=GrpoConfig(spread=Spread.GROUP),
+        chain=ChainConfig(num_steps=4, shared_noise=True, correlation=0.9, natural=True),
+        sigma=SigmaConfig(low=0.03, high=0.08, numbers=TRANSLATIONS),
+        grpo=GrpoConfig(spread=Spread.GROUP, mse=1.0),
         perceptual=PerceptualConfig(weights=Weights.NONE),
         reward=RewardConfig(perceptual=0.0),
-        sigma_lr=3e-4,
+        sigma_lr=1e-4,
+        validate_every=50,
         loop=LoopConfig(
-            steps=200, batch=16, lr=3e-4, warmup=5, decay="cosine", log_every=1, save_every=25, sample_every=20
+            steps=200, batch=64, lr=2e-4, warmup=5, decay="cosine", log_every=1, save_every=25, sample_every=20
         ),
     )
 
 
 def control_run(name: str) -> RftRun:
-    """The preset as the R1 control wants it: nothing but the actions' reward teaches, and from many start states."""
-    run = rft_run(name)
+    """The preset as the R1 control wants it: nothing but the actions' reward teaches, and from many start states.
+
+    R1 sees every number of every action: all are tried out, each by itself.
+    """
+    run, tuned = rft_run(name), name == "sim"
     return replace(
         run,
         reward=replace(run.reward, design=Design.ACTION, action=0.0),
         grpo=replace(run.grpo, mse=0.0, entropy=0.0),
+        chain=replace(run.chain, correlation=0.0, natural=False),
+        sigma=replace(run.sigma, numbers=()),
         group=min(run.group, 8),
-        loop=replace(run.loop, batch=4 * run.loop.batch),
+        sigma_lr=3e-4 if tuned else run.sigma_lr,
+        loop=replace(run.loop, lr=3e-4) if tuned else replace(run.loop, batch=4 * run.loop.batch),
     )
 
 

@@ -42,6 +42,7 @@ def test_the_control_is_taught_by_actions_alone() -> None:
     run = control_run("sim")
     assert run.reward.design is Design.ACTION and not run.reward.imagines
     assert run.grpo.mse == 0.0 and run.grpo.entropy == 0.0
+    assert not run.sigma.numbers and run.chain.correlation == 0.0, "R1 sees every number of every action"
 
 
 def test_the_ablation_has_a_row_per_reward() -> None:
