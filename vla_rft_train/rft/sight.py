@@ -1,10 +1,10 @@
 """`python -m vla_rft_train.rft.sight PRESET --out DIR --policy P ...`: which of an action's numbers a reward sees.
 
-From some start states the policy's chunk is tried out many times over (`--group 256`), with the noise that it would be
-fine-tuned with. Of each number of the action by itself, and of all together: the share of the reward's variance that a
-linear function of its mean over the chunk's first and second half foretells, each half of the rollouts from the other.
-That is what a policy gradient can use. A number at 0 or below is not seen: leave it out of `sigma.numbers`, nothing
-but noise would move it.
+From some start states the policy's chunk is tried out many times over, with the noise that it would be fine-tuned
+with, but in every number. Of each number of the action by itself, and of all together: the share of the reward's
+variance that a linear function of its mean over the chunk's first and second half foretells, each half of the rollouts
+from the other. That is what a policy gradient can use. A number at 0 or below is not seen: leave it out of
+`sigma.numbers`, nothing but noise would move it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +50,9 @@ def sight(run: RftRun, arguments: argparse.Namespace) -> int:
     """DIR/sight.json, DIR/sight.png and a table."""
     if arguments.states < 2:
         raise ValueError(f"--states: at least 2, got {arguments.states}")
-    if run.group < 32:
-        raise ValueError(f"group: at least 32 rollouts of a start state, got {run.group}; --group 256")
+    if arguments.rollouts < 32:
+        raise ValueError(f"--rollouts: at least 32 of a start state, got {arguments.rollouts}")
+    run = replace(run, group=arguments.rollouts, sigma=replace(run.sigma, numbers=()))
     stage = make_stage(run, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     count = len(stage.dataset)
     chosen = np.random.default_rng(run.loop.seed).choice(count, size=min(arguments.states, count), replace=False)
@@ -119,6 +120,7 @@ def _draw(found: Sequence[Seen], path: Path) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Beside the preset's fields."""
     parser.add_argument("--states", type=int, default=16, help="start states (default 16)")
+    parser.add_argument("--rollouts", type=int, default=256, help="of each (default 256)")
 
 
 if __name__ == "__main__":
