@@ -25,12 +25,14 @@ from tqdm import tqdm
 
 from vla_rft_train import command
 from vla_rft_train.html_page import as_columns
+from vla_rft_train.loop.trainer import STEP
 from vla_rft_train.rft.__main__ import make_stage
-from vla_rft_train.rft.policy import Draws
 from vla_rft_train.rft.presets import RftRun, rft_run
 from vla_rft_train.rft.stage import RftStage
 
 ALL = "all together"
+NO_STEP = -1
+"""Draws of its own, none of a training's."""
 RIDGE = 1e-3
 """Of the features' variance."""
 
@@ -66,16 +68,12 @@ def sight(run: RftRun, arguments: argparse.Namespace) -> int:
     return 0
 
 
-@torch.no_grad()
 def try_out(stage: RftStage, index: int) -> tuple[Tensor, Tensor]:
     """Chunks [N, T, A], normalised, and their rewards [N], from a start state of the dataset."""
     device = next(stage.model.parameters()).device
     batch = {name: value.to(device) for name, value in default_collate([stage.dataset[index]]).items()}
-    key = (stage.run.loop.seed, -1)
-    draws = Draws.of(batch["id"].tolist(), stage.model, group=stage.run.group, key=key, like=batch["state"])
-    chain, _ = stage.model.play(stage.model.encode(batch), batch["state"], draws)
-    rewards, _ = stage.judge(batch, chain.actions[None])
-    return chain.actions.cpu(), rewards[0].cpu()
+    seen, _ = stage.play(batch | {STEP: torch.tensor(NO_STEP)})
+    return seen.chain.actions.cpu(), seen.rewards[0].cpu()
 
 
 def judged(tried: Sequence[tuple[Tensor, Tensor]], names: Sequence[str]) -> list[Seen]:
