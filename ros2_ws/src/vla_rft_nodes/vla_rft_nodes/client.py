@@ -180,8 +180,11 @@ class CellClient:
 
     def take_back(self) -> None:
         """Nobody moves the arm any more: READY where it is ACTIVE; ModeError or DeviceError when that is refused."""
-        if self._status is not None and self._status.mode == SafetyStatus.ACTIVE:
+        if self._is_active():
             self.set_mode(SafetyStatus.READY)
+
+    def _is_active(self) -> bool:
+        return self._status is not None and self._status.mode == SafetyStatus.ACTIVE
 
     def rearm(self, origin: str) -> None:
         """Leave a latched hold; ModeError when it is refused."""
@@ -208,16 +211,13 @@ class CellClient:
             metres, radians = self.state().arm.T_base_tcp.distance_to(end)
             return metres if radians < ARRIVED_RAD else math.inf
 
-        def active() -> bool:
-            return self._status is not None and self._status.mode == SafetyStatus.ACTIVE
-
         self.set_mode(SafetyStatus.ACTIVE, chunk.source)
         try:
             outcome = self.execute(chunk)
             if not outcome.accepted:
                 raise DeviceError(f"rejected: {outcome.reason}")
             duration_s = seconds(len(chunk) * chunk.period_ns)
-            self.wait_until(lambda: off_m() < within_m or not active(), duration_s + timeout_s)
+            self.wait_until(lambda: off_m() < within_m or not self._is_active(), duration_s + timeout_s)
             held = self._status.reason if self._status is not None and self._status.latched else ""
             if held or off_m() >= within_m:
                 metres, radians = self.state().arm.T_base_tcp.distance_to(end)
