@@ -1,11 +1,15 @@
-"""Niceness of a process, and of the session that it leads."""
+"""Niceness of a process, and of the session that it leads; real time of a thread."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from vla_rft_core.priority import in_real_time
 
 NONE = "none"
 GROUP = """
@@ -43,6 +47,22 @@ def test_a_session_that_is_somebody_elses_stays_as_it_is():
     own, before, session = after(7, leads=False)
     assert own == 7
     assert session == before
+
+
+def test_one_thread_alone_runs_in_real_time():
+    with ThreadPoolExecutor(1) as thread:
+        allowed = thread.submit(in_real_time, 3).result()
+        policy, priority = thread.submit(lambda: (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)).result()
+    assert (policy, priority) == ((os.SCHED_FIFO, 3) if allowed else (os.SCHED_OTHER, 0))
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_without_permission_a_thread_stays_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    assert not in_real_time(3)
 
 
 @pytest.mark.parametrize("leads", [True, False])

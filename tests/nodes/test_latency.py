@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vla_rft_interfaces.msg import ChunkVerdict, PolicyReport, ServoReport
 from vla_rft_nodes import convert
-from vla_rft_nodes.latency import POLICY_STAGES, Listener, as_text, summary_ms
+from vla_rft_nodes.latency import CHUNK_COSTS, POLICY_STAGES, ChunkCosts, Listener, as_text, summary_ms
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000
@@ -62,7 +62,14 @@ def test_a_chunks_way_from_picture_to_command() -> None:
             listener.on_servo(servo(i, at, wait_ms=wait_ms))
     listener.on_policy(decision(10, START, problem="the state is not finite"))
     cost = json.dumps({"p50": 0.2, "p95": 0.3, "p99": 0.4, "max": 1.0, "n": 10})
-    values = [KeyValue(key="chunk_handling_ms", value=cost), KeyValue(key="servo_step_ms", value=cost)]
+    spent = ChunkCosts()
+    for sequence in range(3, 10):
+        spent.add(sequence, 0.0005)  # handled
+        spent.add(sequence, 0.0001 * sequence)  # sent
+    values = [
+        KeyValue(key="chunk_handling_ms", value=cost),
+        KeyValue(key=CHUNK_COSTS, value=json.dumps(spent.figures())),
+    ]
     listener.on_diagnostics(DiagnosticArray(status=[DiagnosticStatus(name="robot_node", values=values)]))
 
     figures = listener.figures()
@@ -87,8 +94,17 @@ def test_a_chunks_way_from_picture_to_command() -> None:
     assert p50["chunk_received_to_set_point_sent_ms"] == pytest.approx(9.0)
     assert p50["picture_to_command_ms"] == pytest.approx(60.0)
     assert figures["chunk_published_to_received_ms"]["n"] == 10  # type: ignore[index,call-overload]
-    assert figures["ours_p99_ms"] == pytest.approx(5.0 + 0.4 + 0.4)
-    assert "picture_to_command_ms" in as_text(figures) and "p99 at most 5.8 ms" in as_text(figures)
+    ours = figures["ours_from_picture_to_command_ms"]  # of the seven chunks that both nodes told of
+    assert ours == pytest.approx({"p50": 6.1, "p95": 6.37, "p99": 6.394, "max": 6.4, "n": 7})
+    assert figures["chunk_handling_ms"] == json.loads(cost)
+    assert "picture_to_command_ms" in as_text(figures)
+
+
+def test_only_the_newest_chunks_costs_are_told() -> None:
+    spent = ChunkCosts()
+    for sequence in range(100):
+        spent.add(sequence, 0.001)
+    assert list(spent.figures()) == list(range(68, 100))
 
 
 def test_teleoperation_has_no_picture() -> None:

@@ -53,9 +53,20 @@ class Watched:
 
     def growth(self, total_s: float) -> float:
         """Of the memory's mean: last fifth of the time against the fifth that follows the warm-up."""
-        early = [m for t, m in zip(self.at_s, self.memory, strict=True) if WARM_UP <= t / total_s < 2 * WARM_UP]
-        late = [m for t, m in zip(self.at_s, self.memory, strict=True) if t / total_s >= 1.0 - WARM_UP]
+        early, late = _fifths(self.at_s, self.memory, total_s)
         return (sum(late) / len(late)) / (sum(early) / len(early)) - 1.0 if early and late else 0.0
+
+    def most_files(self, total_s: float) -> tuple[int, int]:
+        """(in the fifth that follows the warm-up, in the last fifth); in a trial more are open than between two."""
+        early, late = _fifths(self.at_s, self.files, total_s)
+        return max(early, default=0), max(late, default=0)
+
+
+def _fifths(at_s: list[float], values: list[int], total_s: float) -> tuple[list[int], list[int]]:
+    """The values noted in the fifth of the time that follows the warm-up, and in the last fifth."""
+    noted = [(t / total_s, value) for t, value in zip(at_s, values, strict=True)]
+    early = [value for share, value in noted if WARM_UP <= share < 2 * WARM_UP]
+    return early, [value for share, value in noted if share >= 1.0 - WARM_UP]
 
 
 def processes(run: int) -> dict[str, int]:
@@ -153,9 +164,9 @@ def problems_of(
         f"{name} grew by {100 * p.growth(total_s):.1f} %" for name, p in watched.items() if p.growth(total_s) > GROWTH
     ]
     for name, process in watched.items():
-        settled = [n for t, n in zip(process.at_s, process.files, strict=True) if t / total_s >= WARM_UP]
-        if settled and settled[-1] > settled[0]:
-            found.append(f"{name} holds {settled[-1]} files, {settled[0]} after the warm-up")
+        early, late = process.most_files(total_s)
+        if late > early:
+            found.append(f"{name} holds up to {late} files, {early} after the warm-up")
     if deadlines.overruns > OVERRUNS * max(1, deadlines.ticks):
         found.append(f"{deadlines.overruns} of {deadlines.ticks} servo ticks were late")
     if left:

@@ -6,7 +6,9 @@ time in-process) and hands over chunks as they come. It knows nothing of ROS and
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vla_rft_core.cell import ChunkOutcome
@@ -40,6 +42,8 @@ class ServoReport:
     reasons: tuple[str, ...]
     chunk_received_ns: int
     """When the chunk that plays had arrived (stamp); 0 when nothing plays."""
+    devices_s: float
+    """How long the devices' calls took in this tick."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class ServoLoop:
         self._last_chunk: ActionChunk | None = None
         self._received = (0, 0)  # sequence and arrival stamp of the newest chunk
         self._width_sent_ns = 0
+        self._devices_ns = 0  # spent in the devices' calls since the tick began
         self._accepted = self._rejected = self._late = 0
 
     # --- chunks -----------------------------------------------------------------------------------------------
@@ -208,6 +213,7 @@ class ServoLoop:
     def step(self) -> ServoReport:
         """One servo tick. DeviceError when a device is gone: the caller ends, and the arm finishes its last target."""
         with self._lock:
+            self._devices_ns = 0
             measured = self._measure()
             self._check_time(measured)
             now_ns = self._clock.realtime_ns()
@@ -266,7 +272,8 @@ class ServoLoop:
     def _send(self, set_point: SetPoint) -> str:
         """Why the arm refused the target; empty when it took it. DeviceError when the device does not even answer."""
         try:
-            self._arm.send(set_point.T_base_tcp)
+            with self._on_devices():
+                self._arm.send(set_point.T_base_tcp)
         except DeviceError as error:
             fault = self._measure().arm.fault  # says what to do; the refusal may come before the state tells
             return f"device fault: {fault or error}"
@@ -282,12 +289,22 @@ class ServoLoop:
             return in_force
         self._width_sent_ns = now_ns
         try:
-            self._gripper.move(width)
+            with self._on_devices():
+                self._gripper.move(width)
         except DeviceError as error:
             self._measure()
             self._latch(f"device fault: {error}")
             return in_force
         return width
+
+    @contextlib.contextmanager
+    def _on_devices(self) -> Iterator[None]:
+        """What is done within is the devices' share of the tick."""
+        began_ns = self._clock.monotonic_ns()
+        try:
+            yield
+        finally:
+            self._devices_ns += self._clock.monotonic_ns() - began_ns
 
     def _check_time(self, measured: RobotState) -> None:
         now_ns = self._clock.monotonic_ns()
@@ -308,7 +325,8 @@ class ServoLoop:
         """The newest state; of a lost connection the last one, with its old stamp and the loss as the arm's fault."""
         commanded = self._motion.set_point if self._motion else None
         try:
-            self._last_state = (self._arm.state(), self._gripper.state())
+            with self._on_devices():
+                self._last_state = (self._arm.state(), self._gripper.state())
             self._connected = True
         except ConnectionLostError as error:
             if self._last_state is None:
@@ -366,4 +384,5 @@ class ServoLoop:
             played=played,
             reasons=reasons,
             chunk_received_ns=self._received[1] if played and played.sequence == self._received[0] else 0,
+            devices_s=seconds(self._devices_ns),
         )

@@ -8,16 +8,19 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.utilities import get_rmw_implementation_identifier
 
+from vla_rft_core.priority import in_real_time
 from vla_rft_hardware.bench import Bench
 from vla_rft_hardware.checks import Found, check, green, red, yellow
 from vla_rft_hardware.doctor import main as hardware_main
 from vla_rft_nodes import checks_calibration
+from vla_rft_nodes.robot_node import SERVO_PRIORITY
 from vla_rft_nodes.ros import prepare_environment
 
 REGISTERED = (checks_calibration,)
@@ -47,6 +50,17 @@ def middleware(bench: Bench) -> Found:
     if name != MIDDLEWARE:
         return red(name, f"unset RMW_IMPLEMENTATION, or set it to {MIDDLEWARE}")
     return green(name)
+
+
+@check("real time")
+def real_time(bench: Bench) -> Found:
+    """The servo thread may go before everything else."""
+    with ThreadPoolExecutor(1) as thread:
+        allowed = thread.submit(in_real_time, SERVO_PRIORITY).result()
+    if not allowed:
+        remedy = f"`USER - rtprio {2 * SERVO_PRIORITY}` and `USER - nice -5` in /etc/security/limits.d, then log in anew"
+        return yellow("this user may not: a busy computer delays the servo thread", remedy)
+    return green(f"SCHED_FIFO at {SERVO_PRIORITY}")
 
 
 @check("ros graph")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -23,15 +24,21 @@ from vla_rft_nodes.ros import prepare_environment
 
 CHUNK_LATENCY = "chunk_received_to_set_point_sent_ms"
 """Key of these figures (JSON) in robot_node's diagnostics."""
-ROBOT_COSTS = ("chunk_handling_ms", "servo_step_ms")
+ROBOT_COSTS = ("chunk_handling_ms", "servo_step_ms", "servo_devices_ms")
 """Keys (JSON) in robot_node's diagnostics: reading, judging and splicing a chunk; one servo tick with executor, filter
-and the calls of the device."""
+and the devices' calls; those calls alone."""
+CHUNK_COSTS = "policy_chunk_costs_ms"
+"""Key (JSON) in robot_node's diagnostics: sequence of a chunk of the policy -> what our code spent on it there."""
 POLICY_STAGES = "policy_stages_ms"
 """Key (JSON) in policy_node's diagnostics: stage -> figures."""
+OURS_MS = "ours_from_picture_to_command_ms"
+"""Of each chunk the sum of what our code spent on it in policy_node and robot_node, without model and devices."""
 OURS = ("assemble", "preprocess", "postprocess", "splice")
 MODEL = ("encode", "flow")
 KEPT = 10_000
 """Samples kept of each figure."""
+CHUNKS_SAID = 32
+"""So many of the newest chunks' costs are in a diagnostic; one comes each second."""
 
 
 class Samples:
@@ -69,14 +76,34 @@ class ChunkLatency:
         return self._samples.figures()
 
 
+class ChunkCosts:
+    """What our code in robot_node spent on each of the policy's newest chunks. Call it from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spent_s: dict[int, float] = {}
+
+    def add(self, sequence: int, spent_s: float) -> None:
+        """More was spent on that chunk: on its handling, or in the tick that first sent it, without the devices [s]."""
+        with self._lock:
+            self._spent_s[sequence] = self._spent_s.get(sequence, 0.0) + spent_s
+            while len(self._spent_s) > CHUNKS_SAID:
+                del self._spent_s[next(iter(self._spent_s))]
+
+    def figures(self) -> dict[int, float]:
+        """Sequence -> cost [ms]."""
+        with self._lock:
+            return {sequence: round(1e3 * spent_s, 3) for sequence, spent_s in self._spent_s.items()}
+
+
 class StageLatency:
     """What policy_node's decisions took, stage by stage."""
 
     def __init__(self) -> None:
         self._stages = {name: Samples() for name in ("picture_to_node", "wait", *OURS, *MODEL, "model", "ours")}
 
-    def see(self, report: PolicyReport) -> None:
-        """One decision that made a chunk."""
+    def see(self, report: PolicyReport) -> float:
+        """One decision that made a chunk: what it took without the model [s]."""
         times = {name: float(getattr(report, name)) for name in (*OURS, *MODEL)}
         received, began, published = map(convert.to_ns, (report.image_received, report.began, report.published))
         model = sum(times[name] for name in MODEL)
@@ -88,6 +115,7 @@ class StageLatency:
         }
         for name, value_s in times.items():
             self._stages[name].add(value_s)
+        return times["ours"]
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Stage -> figures [ms]. "ours": from the picture's arrival to the chunk's publishing, without the model."""
@@ -112,6 +140,8 @@ class Listener:
         self._received: dict[int, int] = {}
         """Verdicts that came before the report of their chunk: sequence -> when the chunk was received (stamp)."""
         self._costs: dict[str, Mapping[str, float]] = {}
+        self._spent_ms: tuple[dict[int, float], dict[int, float]] = {}, {}
+        """Sequence -> what our code spent on that chunk in policy_node, and in robot_node."""
 
     def on_servo(self, report: ServoReport) -> None:
         """The first set-point of a chunk ends its way."""
@@ -141,7 +171,7 @@ class Listener:
         if report.problem:
             return
         self._reports = {n: r for n, r in self._reports.items() if n > report.sequence - 20} | {report.sequence: report}
-        self._stages.see(report)
+        self._spent_ms[0][report.sequence] = 1e3 * self._stages.see(report)
         received_ns = self._received.pop(report.sequence, 0)
         if received_ns:
             self._out.add((received_ns - convert.to_ns(report.published)) / 1e9)
@@ -152,6 +182,8 @@ class Listener:
             for entry in status.values:
                 if entry.key in ROBOT_COSTS:
                     self._costs[entry.key] = json.loads(entry.value)
+                elif entry.key == CHUNK_COSTS:
+                    self._spent_ms[1].update({int(n): spent for n, spent in json.loads(entry.value).items()})
 
     def figures(self) -> dict[str, object]:
         """All of it; empty when nothing moved."""
@@ -163,11 +195,12 @@ class Listener:
             **self._costs,
         }
         if stages := self._stages.figures():
+            here, there = self._spent_ms
             found |= {
                 POLICY_STAGES: stages,
                 "chunk_published_to_received_ms": self._out.figures(),
                 "picture_to_command_ms": self._total.figures(),
-                "ours_p99_ms": round(stages["ours"]["p99"] + sum(c.get("p99", 0.0) for c in self._costs.values()), 3),
+                OURS_MS: summary_ms([decided + there[n] for n, decided in here.items() if n in there]),
             }
         return found
 
@@ -184,8 +217,6 @@ def as_text(figures: Mapping[str, object]) -> str:
     for name, of in flat.items():
         numbers = "".join(f"{of.get(key, float('nan')):>9.2f}" for key in ("p50", "p95", "p99", "max"))
         lines.append(f"{name:<40}{numbers}{of.get('n', 0):>7.0f}")
-    if "ours_p99_ms" in figures:
-        lines.append(f"our share from picture to command, without the model: p99 at most {figures['ours_p99_ms']} ms")
     return "\n".join(lines)
 
 

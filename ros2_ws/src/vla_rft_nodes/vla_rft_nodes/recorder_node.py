@@ -6,6 +6,7 @@ It writes what was published, as serialised; only pictures are compressed. It ju
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
 import time
@@ -255,6 +256,7 @@ class RecorderNode(ShellNode):
             goal, self._goal, self._attempt = self._goal, None, None
         if goal is not None and rclpy.ok() and not self.stopping:
             goal.execute(partial(_conclude, result))
+        gc.collect()  # an attempt leaves cycles behind: freed now, and not by a pause in the middle of the next one
 
     # --- labels -------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from vla_rft_core.clock import SystemClock, nanoseconds, seconds
 from vla_rft_core.errors import DeviceError, ModeError
 from vla_rft_core.executor import ExecutorConfig
 from vla_rft_core.modes import REARM_ORIGINS, Mode
+from vla_rft_core.priority import in_real_time
 from vla_rft_core.types import Source
 from vla_rft_hardware.protocols import Diagnosed
 from vla_rft_hardware.servo_loop import ServoLoop, ServoReport
@@ -30,11 +31,13 @@ from vla_rft_interfaces.msg import ActionChunk, ChunkVerdict, RobotState, Safety
 from vla_rft_interfaces.msg import ServoReport as ServoReportMessage
 from vla_rft_interfaces.srv import Rearm, SetMode
 from vla_rft_nodes import convert, qos, topics
-from vla_rft_nodes.latency import CHUNK_LATENCY, ROBOT_COSTS, ChunkLatency, Samples
+from vla_rft_nodes.latency import CHUNK_COSTS, CHUNK_LATENCY, ROBOT_COSTS, ChunkCosts, ChunkLatency, Samples
 from vla_rft_nodes.params import read_parameters
 from vla_rft_nodes.ros import ShellNode, run
 from vla_rft_nodes.transforms import StaticFrames
 
+SERVO_PRIORITY = 10
+"""In real time, of 1 to 99."""
 TROUBLED_TICKS = 3
 """So many servo ticks running: after a stall of our own the servo thread looks before the watchdog's word is read."""
 
@@ -88,8 +91,8 @@ class RobotNode(ShellNode):
         self._watchdog_alarm = ""
         self._troubled_ticks = 0
         self._last_status = self._loop.status()
-        self._latency = ChunkLatency()
-        self._handling, self._stepping = Samples(), Samples()
+        self._latency, self._costs = ChunkLatency(), ChunkCosts()
+        self._handling, self._stepping, self._devices = Samples(), Samples(), Samples()
         self._ticks = self._overruns = 0
 
         self._states = self.create_publisher(RobotState, topics.ROBOT_STATE, qos.STATE)
@@ -125,8 +128,9 @@ class RobotNode(ShellNode):
             CHUNK_LATENCY: json.dumps(self._latency.figures()),
             **{
                 name: json.dumps(samples.figures())
-                for name, samples in zip(ROBOT_COSTS, (self._handling, self._stepping), strict=True)
+                for name, samples in zip(ROBOT_COSTS, (self._handling, self._stepping, self._devices), strict=True)
             },
+            CHUNK_COSTS: json.dumps(self._costs.figures()),
         }
         for device in (self._arm, self._gripper):
             if isinstance(device, Diagnosed):
@@ -143,16 +147,19 @@ class RobotNode(ShellNode):
     def _servo(self) -> None:
         period_ns = nanoseconds(1.0 / self._config.servo_rate)
         standard_every = max(1, round(self._config.servo_rate / self._config.standard_rate))
+        in_real_time(SERVO_PRIORITY)
         due_ns = time.monotonic_ns()
         while not self.stopping:
             self._check_watchdog()
             began = time.perf_counter()
             report = self._loop.step()
-            self._stepping.add(time.perf_counter() - began)
+            took_s = time.perf_counter() - began
+            self._stepping.add(took_s)
+            self._devices.add(report.devices_s)
             self._states.publish(convert.to_robot_state(report.state))
             if report.played is not None or report.sent is not None:
                 self._reports.publish(convert.to_servo_report(report))
-                self._measure_latency(report)
+                self._measure_latency(report, took_s)
             if self._ticks % standard_every == 0:
                 self._joints.publish(convert.to_joint_state(report.state))
                 self._poses.publish(convert.to_pose_stamped(report.state))
@@ -170,15 +177,17 @@ class RobotNode(ShellNode):
         self._loop.latch("robot_node is ending")
         self._loop.step()
 
-    def _measure_latency(self, report: ServoReport) -> None:
+    def _measure_latency(self, report: ServoReport, took_s: float) -> None:
         if report.played is not None and report.sent is not None:
             played = report.played
-            self._latency.see(
+            waited_s = self._latency.see(
                 source=played.source,
                 sequence=played.sequence,
                 received_ns=report.chunk_received_ns,
                 sent_ns=report.stamp_ns,
             )
+            if waited_s is not None and played.source is Source.POLICY:
+                self._costs.add(played.sequence, took_s - report.devices_s)
 
     def _check_watchdog(self) -> None:
         reason = self._watchdog_problem()
@@ -206,7 +215,10 @@ class RobotNode(ShellNode):
             outcome = ChunkOutcome(
                 sequence=message.sequence, accepted=False, reason=str(error), targets_late=0, age_ns=age_ns
             )
-        self._handling.add(time.perf_counter() - began)
+        took_s = time.perf_counter() - began
+        self._handling.add(took_s)
+        if message.source == Source.POLICY:
+            self._costs.add(message.sequence, took_s)
         self._verdicts.publish(convert.to_verdict(outcome, source=message.source, received_ns=received_ns))
         if not outcome.accepted:
             self.get_logger().warning(f"chunk {outcome.sequence} rejected: {outcome.reason}", throttle_duration_sec=1.0)

@@ -15,8 +15,10 @@ from vla_rft_core.clock import NS_PER_S
 from vla_rft_core.errors import DeviceError
 from vla_rft_sim.client import SimWorldClient
 
-REPORT_AGE_NS = 1_000_000
-"""A report younger than this is the newest there is: the robot publishes at 1 kHz."""
+REPORT_AGE_NS = 4_000_000
+"""A report younger than this is the newest there is: the world steps every 5 ms, where the robot publishes at 1 kHz.
+
+Every question that a servo tick asks is answered by one report, as the library answers them from memory."""
 FAILED_CONNECT_S, FAILED_LITE_S = 3.15, 6.7
 LOST_CALL_S = 3.0
 """How long a blocking call waits for the reply of a robot that is gone."""
