@@ -33,10 +33,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same table for a terminal, right-aligned."""
+    """The same table for a terminal."""
     lines = [head, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+    first, *others = (max(len(line[i]) for line in lines) for i in range(len(head)))
+    return "\n".join(
+        "  ".join([line[0].ljust(first), *(text.rjust(width) for text, width in zip(line[1:], others, strict=True))])
+        for line in lines
+    )
 
 
 def figure(name: str, caption: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vla_rft_train.html_page import figure, save, table
+from vla_rft_train.html_page import as_columns, figure, save, table
 from vla_rft_train.pictures import save_rows
 
 matplotlib.use("Agg")
@@ -91,12 +91,7 @@ def failing_text(facts: Mapping[str, Any]) -> str:
 
 def as_text(facts: Mapping[str, Any]) -> str:
     """What the terminal shows."""
-    rows = [QUALITY_HEAD, *quality_rows(facts)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(QUALITY_HEAD))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
+    lines = [as_columns(QUALITY_HEAD, quality_rows(facts))]
     lines.append(f"perceptual: {facts['perceptual']}; action gap at the last frame {facts['action_gap_db']:.1f} dB")
     if facts["failing"] is not None:
         lines.append(failing_text(facts))

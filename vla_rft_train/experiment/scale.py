@@ -14,6 +14,8 @@ class Scale:
 
     preset: str
     """Of every training."""
+    r1_preset: str = ""
+    """Of fine-tuning with R1, which sees every number of every action and wants other noise; empty: the same."""
     demonstrations: int = 50
     branches: int = 4000
     """Short failures, for the world model and for the outcome's head."""
@@ -39,8 +41,6 @@ class Scale:
     """Further options of `vla_rft_train.train_policy`, as they are typed there: `--sft="--loop.lr 5e-4"`."""
     rft: str = ""
     """Further options of `vla_rft_train.rft`, for every reward and for the control alike."""
-    r1: str = "--chain.correlation 0 --chain.no-natural --sigma.numbers --loop.lr 3e-4 --sigma-lr 3e-4"
-    """After those, for R1: it sees every number of every action by itself, so all are tried out, each by itself."""
     outcome_weight: float = 0.05
     """Of the terminal outcome beside R3. At 1 its head was deceived and nothing folded (docs/results)."""
     num_steps: int = 10
@@ -75,13 +75,14 @@ def scale(name: str) -> Scale:
 
 
 def _sim() -> Scale:
-    return Scale(preset="sim")
+    return Scale(preset="sim", r1_preset="sim-r1")
 
 
 def _debug() -> Scale:
     return replace(
         _sim(),
         preset="debug",
+        r1_preset="",
         demonstrations=2,
         branches=24,
         held_out=1,

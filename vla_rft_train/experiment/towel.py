@@ -126,7 +126,7 @@ def _policies(size: Scale) -> Iterator[Step]:
     outcome += ("--reward.outcome-head", Of("outcome-head", RELEASED))
     for seed in size.seeds:
         yield _finetuned(size, RFT, seed, "--reward.design", "MODEL")
-        yield _finetuned(size, R1, seed, "--reward.design", "ACTION", *shlex.split(size.r1))
+        yield _finetuned(size, R1, seed, "--reward.design", "ACTION", preset=size.r1_preset)
         yield _finetuned(size, R2, seed, "--reward.design", "IMAGE")
         yield _finetuned(size, OUTCOME, seed, "--reward.design", "MODEL", *outcome)
         like = ("--like", Of(policy(RFT, seed), TRAINING))
@@ -140,8 +140,10 @@ def _supervised(size: Scale, method: str, seed: int, steps: int) -> Step:
     return _trained(policy(method, seed), words)
 
 
-def _finetuned(size: Scale, method: str, seed: int, *more: Word, module: str = "vla_rft_train.rft") -> Step:
-    words: tuple[Word, ...] = (module, size.preset, "--policy", Of(policy(SFT, seed), RELEASED))
+def _finetuned(
+    size: Scale, method: str, seed: int, *more: Word, module: str = "vla_rft_train.rft", preset: str = ""
+) -> Step:
+    words: tuple[Word, ...] = (module, preset or size.preset, "--policy", Of(policy(SFT, seed), RELEASED))
     words += ("--world-model", _world_model(size), "--tokenizer", _tokenizer(size), "--data.dataset", Of("dataset"))
     words += ("--loop.steps", str(size.rft_steps), "--loop.seed", str(seed), *shlex.split(size.rft), *more)
     return _trained(policy(method, seed), words)

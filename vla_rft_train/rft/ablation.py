@@ -1,8 +1,8 @@
 """`python -m vla_rft_train.rft.ablation PRESET --out DIR --policy P --world-model W --tokenizer T ...`: Table 4.
 
 The three designs of the reward, and R3 with the terminal outcome where its head is named, from the same policy with the
-same settings; beside them supervised flow matching of the same head for as many steps, and for as much time: one row
-each and seed.
+same settings, but for the noise of R1, which sees every number of every action; beside them supervised flow matching of
+the same head for as many steps, and for as much time: one row each and seed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vla_rft_train import command
 from vla_rft_train.closed_loop import LoopSettings
 from vla_rft_train.rft.control import add_options
 from vla_rft_train.rft.page import read_log
-from vla_rft_train.rft.presets import RftRun, rft_run
+from vla_rft_train.rft.presets import RftRun, rft_run, trying_every_number
 from vla_rft_train.rft.rewards import Design
 from vla_rft_train.rft.study import Arm, TrialPlan, report, run_arm, seconds_of
 
@@ -57,7 +57,8 @@ def arms(run: RftRun) -> Iterator[Arm]:
     yield supervised(run)
     for design in (Design.ACTION, Design.IMAGE, Design.MODEL):
         alone = replace(run.reward, design=design, action=0.0, outcome=0.0)
-        yield Arm(name=design.value, run=replace(run, reward=alone))
+        noisy = trying_every_number(run) if design is Design.ACTION else run
+        yield Arm(name=design.value, run=replace(noisy, reward=alone))
     if run.reward.outcome_head:
         weight = run.reward.outcome or 1.0
         yield Arm(

@@ -107,8 +107,19 @@ class RftRun:
 
 def rft_run(name: str) -> RftRun:
     """The preset of that name; ValueError lists the others."""
-    presets: dict[str, Callable[[], RftRun]] = {"debug": _debug, "sim": _sim, "towel": _towel, "libero": _libero}
+    presets: dict[str, Callable[[], RftRun]] = {
+        "debug": _debug, "sim": _sim, "sim-r1": _sim_r1, "towel": _towel, "libero": _libero,
+    }  # fmt: skip
     return choose(name, presets)
+
+
+def trying_every_number(run: RftRun) -> RftRun:
+    """The run with noise for a reward that sees every number of every action (R1): all are tried, each by itself."""
+    return replace(
+        run,
+        chain=replace(run.chain, correlation=0.0, natural=False),
+        sigma=replace(run.sigma, numbers=()),
+    )
 
 
 def _libero() -> RftRun:
@@ -160,21 +171,22 @@ def _sim() -> RftRun:
     )
 
 
-def control_run(name: str) -> RftRun:
-    """The preset as the R1 control wants it: nothing but the actions' reward teaches, and from many start states.
+def _sim_r1() -> RftRun:
+    """`sim` for R1: its noise, and rates that suit it."""
+    run = trying_every_number(_sim())
+    reward = replace(run.reward, design=Design.ACTION, action=0.0)
+    return replace(run, reward=reward, sigma_lr=3e-4, loop=replace(run.loop, lr=3e-4))
 
-    R1 sees every number of every action: all are tried out, each by itself.
-    """
-    run, tuned = rft_run(name), name == "sim"
+
+def control_run(name: str) -> RftRun:
+    """The preset as the R1 control wants it: nothing but the actions' reward teaches, and from many start states."""
+    run = trying_every_number(rft_run("sim-r1" if name == "sim" else name))
     return replace(
         run,
         reward=replace(run.reward, design=Design.ACTION, action=0.0),
         grpo=replace(run.grpo, mse=0.0, entropy=0.0),
-        chain=replace(run.chain, correlation=0.0, natural=False),
-        sigma=replace(run.sigma, numbers=()),
         group=min(run.group, 8),
-        sigma_lr=3e-4 if tuned else run.sigma_lr,
-        loop=replace(run.loop, lr=3e-4) if tuned else replace(run.loop, batch=4 * run.loop.batch),
+        loop=run.loop if name == "sim" else replace(run.loop, batch=4 * run.loop.batch),
     )
 
 

@@ -58,7 +58,7 @@ def real_time(bench: Bench) -> Found:
     with ThreadPoolExecutor(1) as thread:
         allowed = thread.submit(in_real_time, SERVO_PRIORITY).result()
     if not allowed:
-        remedy = f"`USER - rtprio {2 * SERVO_PRIORITY}` and `USER - nice -5` in /etc/security/limits.d, then log in anew"
+        remedy = f"`USER - rtprio {2 * SERVO_PRIORITY}` in /etc/security/limits.d, then log in anew"
         return yellow("this user may not: a busy computer delays the servo thread", remedy)
     return green(f"SCHED_FIFO at {SERVO_PRIORITY}")
 

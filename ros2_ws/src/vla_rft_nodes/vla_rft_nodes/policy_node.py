@@ -37,7 +37,7 @@ from vla_rft_nodes.ros import HEARTBEAT_HZ, ShellNode, run
 UNVERIFIED = "unverified"
 """Ends the policy_id of every chunk while bundles without a passed gate are allowed."""
 DECIDE_PRIORITY = 5
-"""In real time, of 1 to 99; the servo thread goes before it."""
+"""In real time, of 1 to 99; what stops the arm goes before it."""
 WAIT_S = 0.05
 PROBLEM_S = 2.0
 """How long a decision without a chunk is shown as a problem [s]."""

@@ -212,7 +212,7 @@ class WatchdogNode(ShellNode):
 
 def main() -> None:
     """Entry point of the executable."""
-    run(WatchdogNode, urgent=True)
+    run(WatchdogNode, real_time=True)
 
 
 if __name__ == "__main__":
