@@ -56,10 +56,10 @@ class Watched:
         early, late = _fifths(self.at_s, self.memory, total_s)
         return (sum(late) / len(late)) / (sum(early) / len(early)) - 1.0 if early and late else 0.0
 
-    def most_files(self, total_s: float) -> tuple[int, int]:
-        """(in the fifth that follows the warm-up, in the last fifth); in a trial more are open than between two."""
+    def fewest_files(self, total_s: float) -> tuple[int, int]:
+        """(in the fifth that follows the warm-up, in the last fifth): some are open for a moment only, lost ones stay."""
         early, late = _fifths(self.at_s, self.files, total_s)
-        return max(early, default=0), max(late, default=0)
+        return min(early, default=0), min(late, default=0)
 
 
 def _fifths(at_s: list[float], values: list[int], total_s: float) -> tuple[list[int], list[int]]:
@@ -164,9 +164,9 @@ def problems_of(
         f"{name} grew by {100 * p.growth(total_s):.1f} %" for name, p in watched.items() if p.growth(total_s) > GROWTH
     ]
     for name, process in watched.items():
-        early, late = process.most_files(total_s)
+        early, late = process.fewest_files(total_s)
         if late > early:
-            found.append(f"{name} holds up to {late} files, {early} after the warm-up")
+            found.append(f"{name} never holds less than {late} files, {early} after the warm-up")
     if deadlines.overruns > OVERRUNS * max(1, deadlines.ticks):
         found.append(f"{deadlines.overruns} of {deadlines.ticks} servo ticks were late")
     if left:
