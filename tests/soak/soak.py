@@ -57,7 +57,7 @@ class Watched:
         return (sum(late) / len(late)) / (sum(early) / len(early)) - 1.0 if early and late else 0.0
 
     def fewest_files(self, total_s: float) -> tuple[int, int]:
-        """(in the fifth that follows the warm-up, in the last fifth): some are open for a moment only, lost ones stay."""
+        """(in the fifth after the warm-up, in the last fifth): some are open for a moment only, lost ones stay."""
         early, late = _fifths(self.at_s, self.files, total_s)
         return min(early, default=0), min(late, default=0)
 
