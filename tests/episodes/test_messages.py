@@ -94,6 +94,7 @@ class TestBytesOfRos:
             played=None,
             reasons=reasons,
             chunk_received_ns=1_500_000_001,
+            devices_s=0.001,
         )
         ours = codec.encode_servo_report(ServoEntry.from_report(report))
         assert self.same(ours, channels.SERVO_REPORT.type, self.convert.to_servo_report(report))
