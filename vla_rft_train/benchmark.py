@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vla_rft_core.allocator import keep_memory
 from vla_rft_core.errors import VlaRftError
-from vla_rft_train.allocator import keep_memory
 from vla_rft_train.data.clips import DatasetClips
 from vla_rft_train.data.windows import WindowConfig, Windows, stats_of
 from vla_rft_train.generate_per_frame import generate_per_frame

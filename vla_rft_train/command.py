@@ -13,8 +13,8 @@ import torch
 import tyro
 from torch import nn
 
+from vla_rft_core.allocator import keep_memory
 from vla_rft_core.errors import VlaRftError
-from vla_rft_train.allocator import keep_memory
 from vla_rft_train.presets import NAMES
 
 T = TypeVar("T", bound=Any)

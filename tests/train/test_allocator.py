@@ -10,7 +10,7 @@ import pytest
 COUNT_FAULTS = """
 import resource, sys
 import torch
-from vla_rft_train.allocator import keep_memory
+from vla_rft_core.allocator import keep_memory
 if {keep}:
     sys.exit(3) if not keep_memory() else None
 for _ in range(12):  # glibc's aligned allocation needs a few before it finds what was freed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from vla_rft_train.allocator import keep_memory
+from vla_rft_core.allocator import keep_memory
 
 KINDS = {
     "world-model": "vla_rft_train.evaluate.world_model",

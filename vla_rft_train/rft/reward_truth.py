@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from vla_rft_core.allocator import keep_memory
 from vla_rft_core.errors import VlaRftError
 from vla_rft_episodes.branches import EXPERT, FINISHED, VERTEX_DEVIATION, Branches
 from vla_rft_train import released
-from vla_rft_train.allocator import keep_memory
 from vla_rft_train.data.branches import BranchClips
 from vla_rft_train.data.windows import WindowConfig, Windows
 from vla_rft_train.html_page import as_columns, figure, save, table

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+SERVO, STOPS_THE_ARM, DECIDES = 10, 8, 5
+"""In real time, of 1 to 99: the servo thread, the rest of the nodes that stop the arm, and a policy that decides."""
 AUTOGROUP = Path("/proc/self/autogroup")
 
 

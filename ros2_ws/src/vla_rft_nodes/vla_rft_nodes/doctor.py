@@ -15,12 +15,11 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.utilities import get_rmw_implementation_identifier
 
-from vla_rft_core.priority import in_real_time
+from vla_rft_core.priority import SERVO, in_real_time
 from vla_rft_hardware.bench import Bench
 from vla_rft_hardware.checks import Found, check, green, red, yellow
 from vla_rft_hardware.doctor import main as hardware_main
 from vla_rft_nodes import checks_calibration
-from vla_rft_nodes.robot_node import SERVO_PRIORITY
 from vla_rft_nodes.ros import prepare_environment
 
 REGISTERED = (checks_calibration,)
@@ -56,11 +55,11 @@ def middleware(bench: Bench) -> Found:
 def real_time(bench: Bench) -> Found:
     """The servo thread may go before everything else."""
     with ThreadPoolExecutor(1) as thread:
-        allowed = thread.submit(in_real_time, SERVO_PRIORITY).result()
+        allowed = thread.submit(in_real_time, SERVO).result()
     if not allowed:
-        remedy = f"`USER - rtprio {2 * SERVO_PRIORITY}` in /etc/security/limits.d, then log in anew"
+        remedy = f"`USER - rtprio {2 * SERVO}` in /etc/security/limits.d, then log in anew"
         return yellow("this user may not: a busy computer delays the servo thread", remedy)
-    return green(f"SCHED_FIFO at {SERVO_PRIORITY}")
+    return green(f"SCHED_FIFO at {SERVO}")
 
 
 @check("ros graph")

@@ -140,8 +140,10 @@ class Listener:
         self._received: dict[int, int] = {}
         """Verdicts that came before the report of their chunk: sequence -> when the chunk was received (stamp)."""
         self._costs: dict[str, Mapping[str, float]] = {}
-        self._spent_ms: tuple[dict[int, float], dict[int, float]] = {}, {}
-        """Sequence -> what our code spent on that chunk in policy_node, and in robot_node."""
+        self._decided_ms: dict[int, float] = {}
+        """Sequence -> what our code spent on that chunk in policy_node."""
+        self._played_ms: dict[int, float] = {}
+        """The same in robot_node."""
 
     def on_servo(self, report: ServoReport) -> None:
         """The first set-point of a chunk ends its way."""
@@ -171,7 +173,7 @@ class Listener:
         if report.problem:
             return
         self._reports = {n: r for n, r in self._reports.items() if n > report.sequence - 20} | {report.sequence: report}
-        self._spent_ms[0][report.sequence] = 1e3 * self._stages.see(report)
+        self._decided_ms[report.sequence] = 1e3 * self._stages.see(report)
         received_ns = self._received.pop(report.sequence, 0)
         if received_ns:
             self._out.add((received_ns - convert.to_ns(report.published)) / 1e9)
@@ -183,7 +185,7 @@ class Listener:
                 if entry.key in ROBOT_COSTS:
                     self._costs[entry.key] = json.loads(entry.value)
                 elif entry.key == CHUNK_COSTS:
-                    self._spent_ms[1].update({int(n): spent for n, spent in json.loads(entry.value).items()})
+                    self._played_ms.update({int(n): spent for n, spent in json.loads(entry.value).items()})
 
     def figures(self) -> dict[str, object]:
         """All of it; empty when nothing moved."""
@@ -195,14 +197,17 @@ class Listener:
             **self._costs,
         }
         if stages := self._stages.figures():
-            here, there = self._spent_ms
             found |= {
                 POLICY_STAGES: stages,
                 "chunk_published_to_received_ms": self._out.figures(),
                 "picture_to_command_ms": self._total.figures(),
-                OURS_MS: summary_ms([decided + there[n] for n, decided in here.items() if n in there]),
+                OURS_MS: summary_ms(self._ours_ms()),
             }
         return found
+
+    def _ours_ms(self) -> list[float]:
+        """Of the chunks that both nodes told of, the sum of both."""
+        return [self._decided_ms[n] + ms for n, ms in self._played_ms.items() if n in self._decided_ms]
 
 
 def as_text(figures: Mapping[str, object]) -> str:

@@ -21,7 +21,7 @@ from deploy import runtime
 from deploy.runtime.policies import RunningPolicy
 from vla_rft_core.cell import find_cell
 from vla_rft_core.errors import VlaRftError
-from vla_rft_core.priority import in_real_time
+from vla_rft_core.priority import DECIDES, in_real_time
 from vla_rft_core.splice import SpliceConfig, SpliceMode
 from vla_rft_core.types import Source
 from vla_rft_interfaces.msg import ActionChunk, ChunkVerdict, PolicyReport, SafetyStatus
@@ -36,8 +36,6 @@ from vla_rft_nodes.ros import HEARTBEAT_HZ, ShellNode, run
 
 UNVERIFIED = "unverified"
 """Ends the policy_id of every chunk while bundles without a passed gate are allowed."""
-DECIDE_PRIORITY = 5
-"""In real time, of 1 to 99; what stops the arm goes before it."""
 WAIT_S = 0.05
 PROBLEM_S = 2.0
 """How long a decision without a chunk is shown as a problem [s]."""
@@ -136,7 +134,7 @@ class PolicyNode(ShellNode):
     # --- the loop -------------------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
-        in_real_time(DECIDE_PRIORITY)
+        in_real_time(DECIDES)
         while not self.stopping:
             acting = self._acting
             if acting is None or not (self._config.shadow or self._has_lease()):

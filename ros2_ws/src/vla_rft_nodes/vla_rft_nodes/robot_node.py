@@ -22,7 +22,7 @@ from vla_rft_core.clock import SystemClock, nanoseconds, seconds
 from vla_rft_core.errors import DeviceError, ModeError
 from vla_rft_core.executor import ExecutorConfig
 from vla_rft_core.modes import REARM_ORIGINS, Mode
-from vla_rft_core.priority import in_real_time
+from vla_rft_core.priority import SERVO, in_real_time
 from vla_rft_core.types import Source
 from vla_rft_hardware.protocols import Diagnosed
 from vla_rft_hardware.servo_loop import ServoLoop, ServoReport
@@ -36,8 +36,6 @@ from vla_rft_nodes.params import read_parameters
 from vla_rft_nodes.ros import ShellNode, run
 from vla_rft_nodes.transforms import StaticFrames
 
-SERVO_PRIORITY = 10
-"""In real time, of 1 to 99; the rest of the process has `ros.REAL_TIME`."""
 BREATH_S = 0.001
 """After a late tick: in real time a thread that never waits would leave nothing of its core to the others."""
 TROUBLED_TICKS = 3
@@ -149,7 +147,7 @@ class RobotNode(ShellNode):
     def _servo(self) -> None:
         period_ns = nanoseconds(1.0 / self._config.servo_rate)
         standard_every = max(1, round(self._config.servo_rate / self._config.standard_rate))
-        in_real_time(SERVO_PRIORITY)
+        in_real_time(SERVO)
         due_ns = time.monotonic_ns()
         while not self.stopping:
             self._check_watchdog()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -25,19 +24,15 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, Si
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from vla_rft_core.allocator import limit_arenas
 from vla_rft_core.errors import VlaRftError
-from vla_rft_core.priority import go_first, in_real_time
+from vla_rft_core.priority import STOPS_THE_ARM, go_first, in_real_time
 from vla_rft_nodes import qos, topics
 
 HEARTBEAT_HZ = 20.0
 URGENT_NICENESS = -5
-REAL_TIME = 8
-"""Priority in real time (1 to 99) of the nodes that stop the arm; the servo thread goes before them."""
 ARENAS = 2
-"""Of the C library's allocator. It makes up to eight per core as threads come and go, and each grows to the most that
-was ever needed at once: a node that has threads of each attempt would grow for hours."""
-_M_ARENA_MAX = -8
-"""mallopt(3)."""
+"""Of the allocator."""
 SWITCH_INTERVAL_S = 0.001
 """How long a thread that only computes may keep the others waiting; Python's 5 ms is half a servo period."""
 
@@ -147,12 +142,11 @@ def run(make: Callable[[], ShellNode], *, threads: int = 1, urgent: bool = False
     """
     prepare_environment()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
+    limit_arenas(ARENAS)
     if urgent or real_time:
         go_first(URGENT_NICENESS)
     if real_time:
-        in_real_time(REAL_TIME)
+        in_real_time(STOPS_THE_ARM)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # so that a blocking connect is interrupted, too
     rclpy.init()
     node: ShellNode | None = None
