@@ -40,7 +40,7 @@ TABLE_11: Mapping[str, Trials] = {
 }
 TABLE_1 = {"mse": 0.0039, "psnr": 25.23, "ssim": 0.906, "perceptual": 0.059}
 """Averages over LIBERO's suites, 256 × 256; the last is LPIPS."""
-TABLE_4 = {"sft": 86.6, "r1": 87.7, "r2": 87.1, "rft": 91.1}
+TABLE_4 = {"sft": 86.6, "r1": 87.7, "r2": 87.1, "r3": 91.1}
 """Average success on LIBERO [%], base 150k and RFT."""
 TABLE_3: Mapping[str, tuple[str, float, float]] = {
     "minor_towel": ("object ± 2.5", 69.3, 73.5),

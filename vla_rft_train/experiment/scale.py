@@ -14,6 +14,8 @@ class Scale:
 
     preset: str
     """Of every training."""
+    rft_preset: str = ""
+    """Of the fine-tuning of Table 11, its reward with it; empty: the same."""
     r1_preset: str = ""
     """Of fine-tuning with R1, which sees every number of every action and wants other noise; empty: the same."""
     demonstrations: int = 50
@@ -75,13 +77,14 @@ def scale(name: str) -> Scale:
 
 
 def _sim() -> Scale:
-    return Scale(preset="sim", r1_preset="sim-r1")
+    return Scale(preset="sim", rft_preset="sim-r3-r1", r1_preset="sim-r1")
 
 
 def _debug() -> Scale:
     return replace(
         _sim(),
         preset="debug",
+        rft_preset="",
         r1_preset="",
         demonstrations=2,
         branches=24,

@@ -15,19 +15,21 @@ TEMPLATE = "launch/protocols/experiment.yaml"
 SHIPPED = "vla_rft_train/checkpoints/sim"
 CELL = "vla_rft_sim.cell:towel_cell"
 
-SFT, LONGER, RFT, R1, R2, OUTCOME, AS_LONG = "sft", "sft-4n", "rft", "r1", "r2", "r3-outcome", "sft-as-long"
+SFT, LONGER, RFT, AS_LONG = "sft", "sft-4n", "rft", "sft-as-long"
+R1, R2, R3, OUTCOME = "r1", "r2", "r3", "r3-outcome"
 METHODS = {
     SFT: "SFT N",
     LONGER: "SFT 4N",
-    RFT: "RFT (R3)",
+    RFT: "RFT",
     R1: "RFT with R1",
     R2: "RFT with R2",
+    R3: "RFT with R3",
     OUTCOME: "RFT with R3 + outcome",
     AS_LONG: "SFT N, head as long as RFT",
 }
-"""What a report calls them; all of `sft` on the second line and below begin with the policy of their seed there."""
+"""What a report calls them; from the third on they begin with their seed's `sft`. RFT's reward: that of its preset."""
 TABLE_11 = (SFT, LONGER, RFT)
-TABLE_4 = (SFT, R1, R2, RFT, OUTCOME, AS_LONG)
+TABLE_4 = (SFT, R1, R2, R3, OUTCOME, RFT, AS_LONG)
 Pairs = Sequence[tuple[str, str]]
 COMPARED_11: Pairs = ((RFT, SFT), (RFT, LONGER), (LONGER, SFT))
 COMPARED_4: Pairs = (*((method, SFT) for method in TABLE_4[1:]), (RFT, AS_LONG))
@@ -125,9 +127,10 @@ def _policies(size: Scale) -> Iterator[Step]:
     outcome: tuple[Word, ...] = ("--reward.outcome", str(size.outcome_weight))
     outcome += ("--reward.outcome-head", Of("outcome-head", RELEASED))
     for seed in size.seeds:
-        yield _finetuned(size, RFT, seed, "--reward.design", "MODEL")
+        yield _finetuned(size, RFT, seed, preset=size.rft_preset)
         yield _finetuned(size, R1, seed, "--reward.design", "ACTION", preset=size.r1_preset)
         yield _finetuned(size, R2, seed, "--reward.design", "IMAGE")
+        yield _finetuned(size, R3, seed, "--reward.design", "MODEL")
         yield _finetuned(size, OUTCOME, seed, "--reward.design", "MODEL", *outcome)
         like = ("--like", Of(policy(RFT, seed), TRAINING))
         yield _finetuned(size, AS_LONG, seed, *like, module="vla_rft_train.rft.equal_time")

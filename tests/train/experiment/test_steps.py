@@ -155,6 +155,6 @@ def test_the_experiment_s_plan_and_its_page_before_anything_was_run() -> None:
     Path("out").mkdir()
     text = page.write(plan, size).with_name(page.MARKDOWN).read_text()
     assert "| paper: RFT, 20k SFT + 200 RFT | 10/10 | 54.0 | none |" in text
-    assert "| ours: RFT (R3) | not run | not run | not run |" in text
+    assert "| ours: RFT | not run | not run | not run |" in text
     shipped = towel.towel_plan(Scale(preset="sim", stage_one="shipped"), Path("out"))
     assert "world-model" not in shipped.steps and shipped.keys["rft-0"] != plan.keys["rft-0"]
