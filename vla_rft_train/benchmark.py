@@ -26,7 +26,7 @@ from vla_rft_train.data.windows import WindowConfig, Windows, stats_of
 from vla_rft_train.generate_per_frame import generate_per_frame
 from vla_rft_train.models.layout import TokenLayout
 from vla_rft_train.models.world_model import WorldModel
-from vla_rft_train.presets import NAMES, tokenizer_run, world_model_run
+from vla_rft_train.presets import tokenizer_run, world_model_run
 from vla_rft_train.rft.benchmark import rft
 from vla_rft_train.rollout import RolloutEngine
 
@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None, *, keep: Callable[[], bool] = lambd
     """
     parser = argparse.ArgumentParser(prog="python -m vla_rft_train.benchmark", description=__doc__)
     parser.add_argument("what", choices=("rollout", "rft", "loader"))
-    parser.add_argument("--preset", default="sim", choices=NAMES)
+    parser.add_argument("--preset", default="sim")
     parser.add_argument("--states", type=int, default=STATES)
     parser.add_argument("--group", type=int, default=GROUP)
     parser.add_argument("--frames", type=int, default=FRAMES)

@@ -15,7 +15,6 @@ from torch import nn
 
 from vla_rft_core.allocator import keep_memory
 from vla_rft_core.errors import VlaRftError
-from vla_rft_train.presets import NAMES
 
 T = TypeVar("T", bound=Any)
 """A run's configuration: a dataclass with `loop` and `data`."""
@@ -43,7 +42,7 @@ def study(
     """Entry point of what takes a preset and options of its own beside the preset's fields; exits with work's code."""
     keep_memory()
     parser = argparse.ArgumentParser(description=description, add_help=False, epilog="PRESET --help lists all options")
-    parser.add_argument("preset", choices=NAMES)
+    parser.add_argument("preset", metavar="PRESET")
     parser.add_argument("--out", type=Path, required=not {"-h", "--help"} & set(sys.argv), help="run folder")
     add_options(parser)
     known, overrides = parser.parse_known_args()
@@ -69,7 +68,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _refuse(sentence: str) -> NoReturn:
-    print(f"{Path(sys.argv[0]).stem}: {sentence}", file=sys.stderr)
+    script = Path(sys.argv[0])
+    print(f"{script.parent.name if script.stem == '__main__' else script.stem}: {sentence}", file=sys.stderr)
     sys.exit(1)
 
 

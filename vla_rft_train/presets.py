@@ -16,7 +16,6 @@ from vla_rft_train.models.tokenizer import TokenizerConfig
 from vla_rft_train.models.world_model import WorldModelConfig
 from vla_rft_train.stages import ReconstructionLoss
 
-NAMES = ("debug", "sim", "towel", "libero")
 T = TypeVar("T")
 
 

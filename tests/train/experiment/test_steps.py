@@ -16,6 +16,7 @@ from vla_rft_train.experiment.__main__ import listing
 from vla_rft_train.experiment.runner import Runner, StepFailedError
 from vla_rft_train.experiment.scale import Scale, scale
 from vla_rft_train.experiment.steps import Command, Given, Of, Own, Plan, State, Step, Word
+from vla_rft_train.rft.presets import rft_run
 
 MAKER = """
 import sys
@@ -152,6 +153,9 @@ def test_the_experiment_s_plan_and_its_page_before_anything_was_run() -> None:
     locked = plan.argv(plan.steps[towel.STUDY], plan.steps[towel.STUDY].commands[0])
     assert [word.split("=")[0] for word in locked if "@" in word][:3] == ["sft-0", "sft-4n-0", "rft-0"]
     assert "rft-2:sft-2" in locked
+    for name in ("rft-0", "r1-0", "r3-0"):
+        words = plan.argv(plan.steps[name], plan.steps[name].commands[0])
+        assert rft_run(words[1]).loop.steps == size.rft_steps
     Path("out").mkdir()
     text = page.write(plan, size).with_name(page.MARKDOWN).read_text()
     assert "| paper: RFT, 20k SFT + 200 RFT | 10/10 | 54.0 | none |" in text
