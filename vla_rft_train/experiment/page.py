@@ -155,7 +155,8 @@ def _table_11(study: Mapping[str, Any] | None, size: Scale, *, heading: str = "T
             rows.append((f"ours: {policy['name']}", _rate(policy), median, _modes(policy["failure_modes"])))
         if len(mine) > 1:
             rows.append((f"ours: {towel.METHODS[method]}, {len(mine)} seeds", _together(mine), "", ""))
-    notes = [f"N = {size.sft_steps} steps of supervised training, RFT: {size.rft_steps} steps more."]
+    steps = f"N = {size.sft_steps} steps of supervised training, RFT: {size.rft_steps} steps more"
+    notes = [f"{steps} (preset {size.rft_preset or size.preset}). Noise scale of the chunks: {size.noise_scale:g}."]
     if study is not None:
         notes.append(
             f"Study {study['study'][:16]}, {study['placements']} placements from seed {study['first_seed']} (drawn "
