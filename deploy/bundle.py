@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vla_rft_core import config, manifest
 from vla_rft_core.errors import VlaRftError
 from vla_rft_core.spec import RobotSpec
+from vla_rft_core.splice import SpliceConfig, SpliceMode
 
 KIND = "bundle"
 SPEC, STATS, PROMPTS, GOLDEN, TRAJECTORY = (
@@ -60,6 +61,8 @@ class NetworkInfo:
     prefix: Literal["replace", "clean"]
     """How committed actions enter the flow: on their straight path from the noise at every step, or as they are
     (for policies that were trained with such prefixes)."""
+    splice: SpliceMode = SpliceConfig().mode
+    """How its chunks are joined wherever it acts, unless an operator says otherwise: what it was developed with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +119,11 @@ class Bundle:
         if self.info.network is None:
             raise BundleError(f"{self.folder}: is a bundle of kind {self.info.policy!r}, which has no network")
         return self.info.network
+
+    @property
+    def splice(self) -> SpliceMode:
+        """How its chunks are to be joined."""
+        return SpliceConfig().mode if self.info.network is None else self.info.network.splice
 
     def graph(self, part: str) -> Path:
         """The ONNX file of one of PARTS."""

@@ -34,6 +34,7 @@ from vla_rft_core import manifest
 from vla_rft_core.cell import from_factory
 from vla_rft_core.errors import VlaRftError
 from vla_rft_core.spec import RobotSpec
+from vla_rft_core.splice import SpliceConfig, SpliceMode
 from vla_rft_train import released
 from vla_rft_train.command import git_revision
 from vla_rft_train.data import normalize
@@ -63,6 +64,8 @@ class ExportOptions:
     noise_scale: float = 1.0
     precision: str = "fp32"
     prefix: str = "replace"
+    splice: SpliceMode = SpliceConfig().mode
+    """How its chunks are to be joined."""
     cell: str = ""
     """Factory of a cell whose pictures become the golden observations; empty: random pictures."""
     seed: int = 0
@@ -95,6 +98,7 @@ def export(folder: Path, out: Path, options: ExportOptions, *, progress: Any = N
         noise_scale=options.noise_scale,
         precision=options.precision,  # type: ignore[arg-type]
         prefix=options.prefix,  # type: ignore[arg-type]
+        splice=options.splice,
     )
     spec.camera(info.camera)
     scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -267,6 +271,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--noise-scale", type=float, default=defaults.noise_scale, help="0: from zero (default 1)")
     parser.add_argument("--precision", choices=list(DTYPES), default=defaults.precision, help="default fp32")
     parser.add_argument("--prefix", choices=["replace", "clean"], default=defaults.prefix, help="default replace")
+    joined = "how its chunks are to be joined (default rtc)"
+    parser.add_argument("--splice", type=SpliceMode, choices=list(SpliceMode), default=defaults.splice, help=joined)
     parser.add_argument("--cell", default="", help="factory of a cell whose pictures are the golden observations")
     parser.add_argument("--seed", type=int, default=0, help="of made-up golden observations")
     parser.add_argument("--data", default="", metavar="SENTENCE", help="where the demonstrations come from")
@@ -280,6 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             noise_scale=given.noise_scale,
             precision=given.precision,
             prefix=given.prefix,
+            splice=given.splice,
             cell=given.cell,
             seed=given.seed,
             data=given.data,

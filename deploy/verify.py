@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from deploy.thresholds import GATE_CONFIDENCE, GATE_LOSS, GATE_PAIRS, Closeness
 from deploy.torch_backend import TorchBackend
 from vla_rft_core.cell import from_factory
 from vla_rft_core.errors import VlaRftError
+from vla_rft_core.splice import SpliceConfig, SpliceMode
 from vla_rft_core.types import ActionChunk, Observation
 from vla_rft_train import released
 from vla_rft_train.closed_loop import Actor, LoopSettings, TrialCell, run_trial
@@ -86,6 +87,8 @@ def run_gate(
     reference = Actor(model, num_steps=network.num_steps, noise_scale=network.noise_scale, camera=network.camera)
     exported = BundleActor(bundle, backend)
     settings = LoopSettings(latency=latency, num_steps=network.num_steps)
+    if network.splice is not SpliceMode.RTC:  # that needs the bundle's graph; then both are blended
+        settings = replace(settings, splice=SpliceConfig(mode=network.splice))
     outcomes = []
     for seed in range(first_seed, first_seed + pairs):
         by_torch = run_trial(cell, reference, seed, settings).success

@@ -15,7 +15,7 @@ from deploy.bundle import open_bundle
 from deploy.runtime.policies import Decision, HoldPolicy, NoChunkError
 from vla_rft_core.cell import find_cell
 from vla_rft_core.errors import StaleInputError
-from vla_rft_core.splice import SpliceConfig, SpliceMode
+from vla_rft_core.splice import SpliceMode
 from vla_rft_core.types import Observation, SetPoint
 from vla_rft_nodes import convert
 from vla_rft_nodes.policy_loop import Acting, LoopConfig, PolicyLoop
@@ -108,11 +108,20 @@ def test_it_looks_again_after_so_many_control_periods(policy: Listening) -> None
     assert running.step(one, timeout_s=0.0) == (None, None)
 
 
+def test_chunks_are_joined_as_the_bundle_says_unless_told_otherwise(policy: Listening) -> None:
+    assert LoopConfig().splice_of(policy.bundle).mode is policy.bundle.splice
+    assert LoopConfig(splice=SpliceMode.HARD).splice_of(policy.bundle).mode is SpliceMode.HARD
+    one, running = acting(policy), loop(FakeCell(), splice=SpliceMode.BLEND)
+    running.step(one, timeout_s=0.0)
+    running.step(one, timeout_s=0.0)
+    assert policy.told[-1] == ("fold it", 0)  # blended: nothing is shown
+
+
 @pytest.mark.parametrize(("latency_s", "count"), [(0.05, 1), (0.15, 2), (0.31, 4)])
 def test_the_policy_is_told_what_will_have_been_done_by_then(policy: Listening, latency_s: float, count: int) -> None:
     """As measured on the robot's verdicts: the longest of the last ones."""
     cell = FakeCell()
-    one, running = acting(policy), loop(cell, splice=SpliceConfig(mode=SpliceMode.RTC))
+    one, running = acting(policy), loop(cell, splice=SpliceMode.RTC)
     running.step(one, timeout_s=0.0)
     for measured in (0.01, latency_s, 0.02):
         running.measured(measured)

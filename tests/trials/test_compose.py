@@ -40,6 +40,8 @@ def test_a_protocol_is_composed_for_bundles(protocol_file: Make, tmp_path: Path)
     assert (made.title, made.time_limit_s, made.comparisons) == ("Two", 5.0, (("b", "a"),))
     assert made.success == Protocol.load(template).success
     assert main([*words, "--compare", "b:c"]) == 2
+    assert main([*words, "--development", "300"]) == 0 and Protocol.load(out).placements.seed == 300
+    assert main([*words, "--development", "999995"]) == 2
 
 
 def test_what_cannot_be_composed_is_named(protocol: Protocol) -> None:

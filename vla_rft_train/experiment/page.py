@@ -72,6 +72,7 @@ def _tables(plan: Plan, size: Scale) -> list[Table]:
         _table_11(study, size),
         _comparisons("Table 11: the comparisons that were locked", study),
         _table_11(_found(plan, towel.ROS), size, heading="Table 11 through ROS, in real time, first seed"),
+        *_rehearsed(_found(plan, towel.REHEARSAL), size),
         _table_1(_read(plan, towel.WORLD_MODEL, "figures.json")),
         _table_4(_found(plan, towel.REWARDS)),
         _comparisons("Table 4: the comparisons that were locked", _found(plan, towel.REWARDS)),
@@ -156,13 +157,19 @@ def _table_11(study: Mapping[str, Any] | None, size: Scale, *, heading: str = "T
         if len(mine) > 1:
             rows.append((f"ours: {towel.METHODS[method]}, {len(mine)} seeds", _together(mine), "", ""))
     steps = f"N = {size.sft_steps} steps of supervised training, RFT: {size.rft_steps} steps more"
-    notes = [f"{steps} (preset {size.rft_preset or size.preset}). Noise scale of the chunks: {size.noise_scale:g}."]
+    played = f"Noise scale of the chunks: {size.noise_scale:g}; joined: {size.splice}."
+    notes = [f"{steps} (preset {size.rft_preset or size.preset}). {played}"]
     if study is not None:
         notes.append(
             f"Study {study['study'][:16]}, {study['placements']} placements from seed {study['first_seed']} (drawn "
             f"just before it was locked), every policy at each; limit {study['time_limit_s']:g} s of simulated time."
         )
     return Table(heading, ("", "success", "median time [s]", "failures"), tuple(rows), tuple(notes))
+
+
+def _rehearsed(study: Mapping[str, Any] | None, size: Scale) -> list[Table]:
+    heading = "Table 11 on placements to develop on: no result"
+    return [] if study is None else [_table_11(study, size, heading=heading)]
 
 
 def _comparisons(heading: str, study: Mapping[str, Any] | None) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from vla_rft_core.splice import SpliceConfig, SpliceMode
 from vla_rft_train.presets import choose
 
 
@@ -49,10 +50,16 @@ class Scale:
     """Euler steps of every bundle."""
     noise_scale: float = 0.0
     """Of the noise that every bundle's chunks start from."""
+    splice: SpliceMode = SpliceConfig().mode
+    """How the chunks of every bundle are joined."""
     gate: bool = True
     """Bundles pass the closed-loop gate before they are tried; without, records say so."""
     placements: int = 50
     """Of the study, and of that of the rewards."""
+    development: int = 0
+    """Placements of a rehearsal of the study, played just as the study is, on seeds to develop on; 0: none."""
+    development_seed: int = 300
+    """Of its first placement."""
     perturbed: int = 50
     """Placements per perturbation; 0: none."""
     ros_trials: int = 10

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vla_rft_core.splice import SpliceConfig
 from vla_rft_train.experiment.scale import Scale
 from vla_rft_train.experiment.steps import Command, Given, Of, Own, Plan, Step, Word
 
@@ -43,7 +44,8 @@ PERTURBATIONS = {
     "major_both": "towel ± 5 cm, hand ± 50 mm",
 }
 """Draws of `vla_rft_sim.perturbation`, in the order of Table 3."""
-STUDY, REWARDS, ROS, WORLD_MODEL, ACTIONS = "study", "study-rewards", "study-ros", "world-model-figures", "actions"
+STUDY, REWARDS, ROS, REHEARSAL = "study", "study-rewards", "study-ros", "rehearsal"
+WORLD_MODEL, ACTIONS = "world-model-figures", "actions"
 DEMOS_SEED, HELD_OUT_SEED = 0, 1000
 
 
@@ -165,6 +167,7 @@ def _bundle(size: Scale, method: str, seed: int) -> Step:
     export: tuple[Word, ...] = ("deploy.export", Of(policy(method, seed), RELEASED), Own(BUNDLE), "--cell", CELL)
     export += ("--data", f"{size.demonstrations} simulated demonstrations: vla_rft_sim.collect --seed {DEMOS_SEED}")
     export += ("--num-steps", str(size.num_steps), "--noise-scale", str(size.noise_scale))
+    export += () if size.splice is SpliceConfig().mode else ("--splice", str(size.splice))
     verify: tuple[Word, ...] = ("deploy.verify", Own(BUNDLE), *(() if size.gate else ("--no-gate",)))
     commands = (Command(words=export, makes=BUNDLE), Command(words=verify))
     return Step(name=f"bundle-{policy(method, seed)}", commands=commands)
@@ -173,19 +176,31 @@ def _bundle(size: Scale, method: str, seed: int) -> Step:
 def _studies(size: Scale) -> Iterator[Step]:
     yield _study(size, STUDY, "Towel folding: SFT N, SFT 4N, RFT", TABLE_11, COMPARED_11, size.placements)
     yield _study(size, REWARDS, "Towel folding: rewards and controls", TABLE_4, COMPARED_4, size.placements)
+    if size.development:
+        developed = ("--development", str(size.development_seed))
+        title = "Towel folding: a rehearsal on placements to develop on"
+        yield _study(size, REHEARSAL, title, TABLE_11, COMPARED_11, size.development, more=developed)
     if size.perturbed:
         for draw, title in PERTURBATIONS.items():
             name, factory = perturbation(draw), f"vla_rft_sim.perturbation:{draw}"
-            yield _study(size, name, f"Towel folding: {title}", (SFT, RFT), [(RFT, SFT)], size.perturbed, draw=factory)
+            drawn = ("--draw", factory)
+            yield _study(size, name, f"Towel folding: {title}", (SFT, RFT), [(RFT, SFT)], size.perturbed, more=drawn)
     if size.ros_trials:
         yield _ros_study(size)
 
 
 def _study(
-    size: Scale, name: str, title: str, methods: Sequence[str], pairs: Pairs, count: int, *, draw: str = ""
+    size: Scale,
+    name: str,
+    title: str,
+    methods: Sequence[str],
+    pairs: Pairs,
+    count: int,
+    *,
+    more: tuple[Word, ...] = (),
 ) -> Step:
-    compose = _compose(size, title, methods, pairs, size.seeds, count)
-    compose += ("--draw", draw) if draw else ()
+    """more: further words of `compose`."""
+    compose = (*_compose(size, title, methods, pairs, size.seeds, count), *more)
     run: tuple[Word, ...] = ("vla_rft_sim.study", "--protocol", Own(PROTOCOL), "--out", Own(LOCKED))
     run += () if size.gate else ("--allow-unverified",)
     first = size.seeds[0]

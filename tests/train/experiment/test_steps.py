@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vla_rft_core.splice import SpliceMode
 from vla_rft_train.experiment import page, towel
 from vla_rft_train.experiment.__main__ import listing
 from vla_rft_train.experiment.runner import Runner, StepFailedError
@@ -160,5 +162,12 @@ def test_the_experiment_s_plan_and_its_page_before_anything_was_run() -> None:
     text = page.write(plan, size).with_name(page.MARKDOWN).read_text()
     assert "| paper: RFT, 20k SFT + 200 RFT | 10/10 | 54.0 | none |" in text
     assert "| ours: RFT | not run | not run | not run |" in text
+    blended = replace(size, splice=SpliceMode.BLEND, development=10)
+    plan_of_blended = towel.towel_plan(blended, Path("out"))
+    assert plan_of_blended.keys["rft-0"] == plan.keys["rft-0"]
+    assert plan_of_blended.keys["bundle-rft-0"] != plan.keys["bundle-rft-0"]
+    rehearsed = plan_of_blended.steps[towel.REHEARSAL]
+    words = plan_of_blended.argv(rehearsed, rehearsed.commands[0])
+    assert words[words.index("--development") + 1] == str(size.development_seed)
     shipped = towel.towel_plan(Scale(preset="sim", stage_one="shipped"), Path("out"))
     assert "world-model" not in shipped.steps and shipped.keys["rft-0"] != plan.keys["rft-0"]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from deploy.bundle import BundleError
+from deploy.bundle import Bundle, BundleError
 from deploy.runtime.policies import NoChunkError, RunningPolicy
 from vla_rft_core.clock import nanoseconds
 from vla_rft_core.errors import StaleInputError
-from vla_rft_core.splice import SpliceConfig, Splicer
+from vla_rft_core.splice import SpliceConfig, SpliceMode, Splicer
 from vla_rft_interfaces.msg import ActionChunk, PolicyReport
 from vla_rft_nodes import convert
 from vla_rft_nodes.client import CellClient
@@ -28,7 +28,10 @@ STAGES = ("preprocess", "encode", "flow", "postprocess")
 class LoopConfig:
     """How decisions are made."""
 
-    splice: SpliceConfig = field(default_factory=SpliceConfig)
+    splice: SpliceMode | None = None
+    """How chunks are joined; None: as each bundle says."""
+    blend_steps: int = SpliceConfig().blend_steps
+    decay: float = SpliceConfig().decay
     n_action_steps: int = 4
     """Control periods between two observations."""
     expected_latency_s: float = 0.15
@@ -41,6 +44,11 @@ class LoopConfig:
                 f"n_action_steps must be at least 1 and expected_latency not negative, got {self.n_action_steps} and "
                 f"{self.expected_latency_s:g}"
             )
+        SpliceConfig(blend_steps=self.blend_steps, decay=self.decay)
+
+    def splice_of(self, bundle: Bundle) -> SpliceConfig:
+        """How this bundle's chunks are joined."""
+        return SpliceConfig(mode=self.splice or bundle.splice, blend_steps=self.blend_steps, decay=self.decay)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,7 +69,7 @@ class PolicyLoop:
 
     def __init__(self, cell: CellClient, config: LoopConfig) -> None:
         self._cell, self._config, self._spec = cell, config, cell.spec
-        self._splicer = Splicer(config.splice)
+        self._splicer = Splicer()
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
         self._every_ns = config.n_action_steps * cell.spec.control_period_ns
         self._acting: Acting | None = None
@@ -86,7 +94,7 @@ class PolicyLoop:
         """One decision: (what became of it, the chunk to publish now). (None, None) while there is no new picture."""
         if acting is not self._acting:
             acting.policy.begin(acting.seed)
-            self._splicer.restart()
+            self._splicer = Splicer(self._config.splice_of(acting.policy.bundle))
             self._acting, self._begun_ns = acting, time.time_ns()
             self._next_ns = self._begun_ns - self._every_ns
         received_ns = self._cell.pictures_since(self._next_ns, timeout_s)

@@ -22,7 +22,7 @@ from deploy.runtime.policies import RunningPolicy
 from vla_rft_core.cell import find_cell
 from vla_rft_core.errors import VlaRftError
 from vla_rft_core.priority import DECIDES, in_real_time
-from vla_rft_core.splice import SpliceConfig, SpliceMode
+from vla_rft_core.splice import SpliceMode
 from vla_rft_core.types import Source
 from vla_rft_interfaces.msg import ActionChunk, ChunkVerdict, PolicyReport, SafetyStatus
 from vla_rft_interfaces.srv import SelectPolicy
@@ -61,8 +61,8 @@ class PolicyNodeConfig:
     """Decide all the time, and send nothing to the robot."""
     seed: int = 0
     """Of what the policy draws at random; a study's trials bring their own."""
-    splice: str = "rtc"
-    """How chunks are joined: hard, blend, ensemble or rtc."""
+    splice: str = ""
+    """How chunks are joined: hard, blend, ensemble or rtc; empty: as each bundle says."""
     blend_steps: int = 4
     """blend: targets that go over from chunk to chunk."""
     decay: float = 0.1
@@ -73,8 +73,8 @@ class PolicyNodeConfig:
     """From picture to robot before it has been measured [s]."""
 
     def __post_init__(self) -> None:
-        if self.splice not in list(SpliceMode):
-            raise ValueError(f"splice: must be one of {', '.join(SpliceMode)}, got {self.splice!r}")
+        if self.splice not in ("", *SpliceMode):
+            raise ValueError(f"splice: must be empty or one of {', '.join(SpliceMode)}, got {self.splice!r}")
 
 
 class PolicyNode(ShellNode):
@@ -95,7 +95,9 @@ class PolicyNode(ShellNode):
         self._loop = PolicyLoop(
             self._cell,
             LoopConfig(
-                splice=SpliceConfig(mode=SpliceMode(config.splice), blend_steps=config.blend_steps, decay=config.decay),
+                splice=SpliceMode(config.splice) if config.splice else None,
+                blend_steps=config.blend_steps,
+                decay=config.decay,
                 n_action_steps=config.n_action_steps,
                 expected_latency_s=config.expected_latency,
                 shadow=config.shadow,
@@ -124,7 +126,7 @@ class PolicyNode(ShellNode):
             "policy_id": acting.label if acting else "",
             "decisions": self._decided,
             "without_chunk": self._refused,
-            "splice": self._config.splice,
+            "splice": self._config.splice or (str(acting.policy.bundle.splice) if acting else ""),
             "latency_ms": f"{1e3 * self._loop.latency_s:.0f}",
             POLICY_STAGES: json.dumps(self._stages.figures()),
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deploy import runtime
 from deploy.runtime.policies import NoChunkError
-from vla_rft_core.splice import Splicer
+from vla_rft_core.splice import SpliceConfig, Splicer
 from vla_rft_core.types import ActionChunk
 from vla_rft_sim.cell import SimCell
 
@@ -22,7 +22,7 @@ class BundleDriver:
     def __init__(self, folder: Path, *, allow_unverified: bool = False) -> None:
         """BundleError, ManifestError or ValueError when the bundle may not run, as on a robot."""
         self._policy = runtime.load(folder, allow_unverified=allow_unverified)
-        self._splicer = Splicer()
+        self._splicer = Splicer(SpliceConfig(mode=self._policy.bundle.splice))
         self._due: tuple[int, ActionChunk] | None = None
 
     def begin_trial(self, index: int) -> None:

@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     tool.add_argument("--count", type=int, default=0, help="placements, one trial of each policy at each")
     tool.add_argument("--draw", default="", metavar="MODULE:FUNCTION", help="of the placements")
     tool.add_argument("--time-limit", type=float, default=0.0, metavar="S")
+    developed = "placements to develop on, from this seed, instead of new ones: what is found there is no result"
+    tool.add_argument("--development", type=int, metavar="SEED", help=developed)
     tool.set_defaults(run_command=commands.compose_protocol)
 
     _add(tools, "status", "how far a study has come", commands.show_status)

@@ -55,6 +55,7 @@ def compose_protocol(chosen: Namespace) -> int:
         count=chosen.count,
         draw=chosen.draw,
         time_limit_s=chosen.time_limit,
+        development=chosen.development,
     )
     compose.write(compose.compose(Protocol.load(chosen.template), wanted), chosen.protocol)
     print(chosen.protocol)

@@ -33,6 +33,9 @@ class Composition:
     """Factory of the placements; empty: the template's."""
     time_limit_s: float = 0.0
     """0: the template's."""
+    development: int | None = None
+    """Seed of the first placement, below `FRESH_SEEDS`: what is found there may be looked at, and is no result. None:
+    drawn anew."""
 
 
 def compose(template: Protocol, wanted: Composition) -> Protocol:
@@ -40,6 +43,13 @@ def compose(template: Protocol, wanted: Composition) -> Protocol:
     rule = template.placements
     count = wanted.count or rule.count
     seed = FRESH_SEEDS.start + secrets.randbelow(len(FRESH_SEEDS))
+    if wanted.development is not None:
+        seed = wanted.development
+        if not 0 <= seed <= FRESH_SEEDS.start - count:
+            raise ValueError(
+                f"development: the seeds of {count} placements lie within 0 and {FRESH_SEEDS.start - 1}, "
+                f"got {seed} for the first"
+            )
     return replace(
         template,
         title=wanted.title or template.title,
