@@ -7,6 +7,7 @@ PYTHON ?= python3
 TRIALS ?= 3
 SEED ?= 0
 SHIPPED := deploy/bundles/towel_sim
+STUDIED := docs/results/2026-11-30-study-1.json
 POLICY ?= $(SHIPPED)
 N ?= 50
 OUT ?= runs/demos
@@ -48,6 +49,7 @@ setup: ## system libraries, .venv, ROS 2, this project, our interfaces
 
 demo: ## a learned policy folds towels in simulation through ROS 2 [TRIALS=3] [SEED=0] [POLICY=expert or a bundle]
 	@$(SETUP)
+	@$(PY) -m vla_rft_trials figures $(STUDIED)
 	@$(PY) -m vla_rft_nodes.bringup demo trials:=$(TRIALS) seed:=$(SEED) policy:=$(POLICY) \
 	  run_dir:=runs/demo-$$(date +%Y%m%d-%H%M%S)
 

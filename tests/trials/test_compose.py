@@ -81,6 +81,13 @@ def test_a_study_s_results_and_strips(done: Path, tmp_path: Path, capsys: pytest
     (pair,) = found["pairs"]  # only what was asked for: no correction for others
     assert (pair["a"], pair["b"], pair["only_a"], pair["only_b"]) == ("shaky", "steady", 0, 4)
     assert pair["test"] == "McNemar" and pair["p"] == pair["holm"] == pytest.approx(0.125)
+    capsys.readouterr()
+    assert main(["figures", str(tmp_path / "found.json")]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("bad"))
+    assert row.split() == ["bad", "0/8", "0%", "to", "37%", "0/4,", "0/4"]
+    (tmp_path / "other.json").write_text("[]")
+    assert main(["figures", str(tmp_path / "other.json")]) == 2
+    assert "not what `results` writes" in capsys.readouterr().err
     bad = next(method for method in found["methods"] if method["name"] == "bad")
     assert bad["seed_rates"] == [0.0, 0.0] and bad["trials"] == 8
     assert found["method_p"] == [{"a": "good", "b": "bad", "p": pytest.approx(0.125)}]

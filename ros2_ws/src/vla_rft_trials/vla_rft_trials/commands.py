@@ -74,6 +74,15 @@ def show_results(chosen: Namespace) -> int:
     return 0
 
 
+def show_figures(chosen: Namespace) -> int:
+    """What a study found, for people, from the file that `results` wrote."""
+    try:
+        table.print_figures(json.loads(chosen.results.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{chosen.results}: not what `results` writes ({error!r})") from None
+    return 0
+
+
 def draw_strips(chosen: Namespace) -> int:
     """Film strips of two policies."""
     from vla_rft_trials.strips import strips  # as slow

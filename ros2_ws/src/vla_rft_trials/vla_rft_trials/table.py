@@ -1,9 +1,9 @@
-"""The table that ends a run in the terminal; plain text when the output is no terminal."""
+"""Tables in the terminal: a run's trials, a study's figures; plain text when the output is no terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -25,9 +25,7 @@ def print_table(
 
     `names`: what to call the policies' codes, in order; of several, each has its score.
     """
-    console = Console(file=file, highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=_PLAIN_WIDTH)
+    console = _console(file)
     several = names if names is not None and len(names) > 1 else {}
     table = Table(box=SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
     columns = [("trial", "right"), ("placement", "left"), ("outcome", "left"), ("seconds", "right")]
@@ -54,6 +52,31 @@ def print_table(
         console.print(f"{name}: success {_score(tuple(r for r in records if r.policy == code))}", soft_wrap=True)
     if not several:
         console.print(f"success {_score(records)}")
+
+
+def print_figures(found: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
+    """What a study found (`results`): one row per method, over its training seeds; and of each, per policy."""
+    console = _console(file)
+    table = Table(box=SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+    for name in ("policy", "success", "95 %", "each training seed", "median time"):
+        table.add_column(name)
+    for method in found["methods"]:
+        policies = [policy for policy in found["policies"] if policy["method"] == method["name"]]
+        times = [wording.seconds(policy["median_s"]) for policy in policies if policy["median_s"] is not None]
+        table.add_row(
+            Text(method["name"]),
+            f"{method['successes']}/{method['trials']}",
+            f"{method['low']:.0%} to {method['high']:.0%}" if method["trials"] else "",
+            ", ".join(f"{policy['successes']}/{policy['trials']}" for policy in policies),
+            ", ".join(times),
+        )
+    console.print(Text(f"{found['title']}: study {found['study'][:16]}, {found['placements']} placements"))
+    console.print(table)
+
+
+def _console(file: IO[str] | None) -> Console:
+    console = Console(file=file, highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(file=file, highlight=False, width=_PLAIN_WIDTH)
 
 
 def _score(records: tuple[TrialRecord, ...]) -> str:
