@@ -1,7 +1,8 @@
 """`python -m vla_rft_train.evaluate actions BASE TUNED`: how a fine-tuning has spread a policy's actions (Figure 4).
 
 Both policies answer the same recorded observations with the same noise; shown are the translations along x and z of
-all actions of their chunks, in millimetres per control period, beside those that were demonstrated.
+all actions of their chunks, in millimetres per control period, beside those that were demonstrated. And what is wrong
+with where a chunk leads, apart: what it owes to its noise, and what the policy makes of the observation.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ matplotlib.use("Agg")
 AXES = ("delta.x", "delta.z")
 """The paper's."""
 DEMONSTRATED = "demonstrated"
+TRANSLATIONS = ("delta.x", "delta.y", "delta.z")
 PICTURE, FIGURES = "actions.png", "figures.json"
 BINS = 40
 
@@ -50,6 +52,43 @@ def sampled(
         for name, actions in zip(found, chunks, strict=True):
             found[name].append(1000.0 * stats.unnormalize(actions).flatten(0, -2)[:, columns])
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+@torch.inference_mode()
+def ends(
+    model: Released[Policy, PolicyRun],
+    windows: PolicyWindows,
+    *,
+    num_steps: int,
+    noise_scale: float,
+    draws: int,
+    seed: int,
+) -> Tensor:
+    """[draws, windows, TRANSLATIONS] in millimetres: by how much the sum of a chunk's actions differs from what was
+    demonstrated, for so many draws of the noise."""
+    stats = model.stats["action"]
+    columns = [stats.names.index(name) for name in TRANSLATIONS]
+    found = []
+    for draw in range(draws):
+        chunks = answers(model.model, windows, num_steps=num_steps, noise_scale=noise_scale, seed=seed + draw)
+        errors = [stats.unnormalize(sampled) - stats.unnormalize(wanted) for sampled, wanted in chunks]
+        found.append(1000.0 * torch.cat(errors)[..., columns].sum(dim=1))
+    return torch.stack(found)
+
+
+def apart(errors: Tensor) -> dict[str, dict[str, float]]:
+    """Of [draws, windows, axes] per axis [mm]: the deviation over draws, the root mean square over windows of what is
+    the same for all draws, and the mean."""
+    of_noise = errors.std(dim=0).mean(dim=0)
+    same = errors.mean(dim=0)
+    return {
+        name: {
+            "of_noise_mm": float(of_noise[i]),
+            "of_observation_mm": float(same[:, i].square().mean().sqrt()),
+            "mean_mm": float(same[:, i].mean()),
+        }
+        for i, name in enumerate(TRANSLATIONS)
+    }
 
 
 def spread(actions: Tensor) -> dict[str, dict[str, float]]:
@@ -76,7 +115,7 @@ def draw(shown: Mapping[str, Tensor], path: Path) -> None:
 def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     """All figures as plain data; the picture goes to `given.out`."""
     shown: dict[str, Tensor] = {}
-    digests = {}
+    digests, errors = {}, {}
     for name, folder in (("base", given.base), ("fine-tuned", given.tuned)):
         model = released.load_policy(folder)
         run = model.config
@@ -85,6 +124,15 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         found = sampled(model, windows, num_steps=given.num_steps, noise_scale=given.noise_scale, seed=given.seed)
         shown |= {name: found["policy"], DEMONSTRATED: found[DEMONSTRATED]}
         digests[name] = model.digest
+        wrong = ends(
+            model,
+            windows,
+            num_steps=given.num_steps,
+            noise_scale=given.noise_scale,
+            draws=given.draws,
+            seed=given.seed,
+        )
+        errors[name] = apart(wrong)
     draw({name: shown[name] for name in ("base", "fine-tuned", DEMONSTRATED)}, given.out / PICTURE)
     return {
         "policies": digests,
@@ -93,6 +141,8 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         "noise_scale": given.noise_scale,
         "actions": len(shown[DEMONSTRATED]),
         "spread": {name: spread(actions) for name, actions in shown.items()},
+        "draws": given.draws,
+        "errors": errors,
     }
 
 
@@ -106,8 +156,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--num-steps", type=int, default=10, help="Euler steps (default 10)")
     parser.add_argument("--noise-scale", type=float, default=1.0, help="of the noise chunks start from (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--draws", type=int, default=3, help="of the noise, for what a chunk owes to it (default 3)")
     given = parser.parse_args(arguments)
     try:
+        if given.draws < 2:
+            raise ValueError(f"--draws: at least 2, got {given.draws}")
         given.out.mkdir(parents=True, exist_ok=True)
         facts = evaluate(given)
     except (ValueError, VlaRftError) as error:
@@ -116,4 +169,7 @@ def main(arguments: Sequence[str]) -> int:
     (given.out / FIGURES).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for name, axes in facts["spread"].items():
         print(f"{name:<14}" + "  ".join(f"{axis} ± {row['deviation_mm']:.2f} mm" for axis, row in axes.items()))
+    for name, axes in facts["errors"].items():
+        for kind, what in (("of_noise_mm", "owed to the noise"), ("of_observation_mm", "owed to the observation")):
+            print(f"{name:<14}{what:<26}" + "  ".join(f"{axis} {row[kind]:.1f} mm" for axis, row in axes.items()))
     return 0

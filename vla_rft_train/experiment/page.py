@@ -246,14 +246,19 @@ def _table_3(plan: Plan) -> Table:
 
 def _figure_4(figures: Mapping[str, Any] | None) -> Table:
     head = ("actions [mm per period]", "x, deviation", "x, span of 98 %", "z, deviation", "z, span of 98 %")
+    head += ("chunk's end: owed to x_0, x / y / z [mm]", "owed to the observation, x / y / z [mm]")
     if figures is None:
-        return Table("Figure 4: spread of the actions", head, ((NOT_RUN, "", "", "", ""),))
+        return Table("Figure 4: spread of the actions", head, ((NOT_RUN, *[""] * (len(head) - 1)),))
     rows = []
     for name, axes in figures["spread"].items():
         cells = (f"{axes[axis][key]:.2f}" for axis in axes for key in ("deviation_mm", "span_mm"))
-        rows.append((name, *cells))
+        errors = figures.get("errors", {}).get(name, {})
+        owed = (" / ".join(f"{e[key]:.1f}" for e in errors.values()) for key in ("of_noise_mm", "of_observation_mm"))
+        rows.append((name, *cells, *owed))
     note = (
-        f"{figures['actions']} actions on held-out demonstrations, noise scale {figures['noise_scale']:g}, first seed."
+        f"{figures['actions']} actions on held-out demonstrations, noise scale {figures['noise_scale']:g}, first seed. "
+        "A chunk's end: the sum of its actions less that of those demonstrated; the deviation over draws of x_0, and "
+        "the root mean square of their mean."
     )
     return Table("Figure 4: spread of the actions", head, tuple(rows), (note,))
 
