@@ -41,21 +41,7 @@ BINS = 40
 
 
 @torch.inference_mode()
-def sampled(
-    model: Released[Policy, PolicyRun], windows: PolicyWindows, *, num_steps: int, noise_scale: float, seed: int
-) -> dict[str, Tensor]:
-    """[actions, AXES] in millimetres: what the policy wants, and what was demonstrated, over all windows."""
-    stats = model.stats["action"]
-    columns = [stats.names.index(name) for name in AXES]
-    found: dict[str, list[Tensor]] = {"policy": [], DEMONSTRATED: []}
-    for chunks in answers(model.model, windows, num_steps=num_steps, noise_scale=noise_scale, seed=seed):
-        for name, actions in zip(found, chunks, strict=True):
-            found[name].append(1000.0 * stats.unnormalize(actions).flatten(0, -2)[:, columns])
-    return {name: torch.cat(parts) for name, parts in found.items()}
-
-
-@torch.inference_mode()
-def ends(
+def answered(
     model: Released[Policy, PolicyRun],
     windows: PolicyWindows,
     *,
@@ -63,22 +49,28 @@ def ends(
     noise_scale: float,
     draws: int,
     seed: int,
-) -> Tensor:
-    """[draws, windows, TRANSLATIONS] in millimetres: by how much the sum of a chunk's actions differs from what was
-    demonstrated, for so many draws of the noise."""
+) -> tuple[Tensor, Tensor]:
+    """What the policy wants [draws, windows, horizon, TRANSLATIONS] for so many draws of the noise, and what was
+    demonstrated [windows, horizon, TRANSLATIONS], in millimetres per control period."""
     stats = model.stats["action"]
     columns = [stats.names.index(name) for name in TRANSLATIONS]
-    found = []
+    drawn = []
     for draw in range(draws):
         chunks = answers(model.model, windows, num_steps=num_steps, noise_scale=noise_scale, seed=seed + draw)
-        errors = [stats.unnormalize(sampled) - stats.unnormalize(wanted) for sampled, wanted in chunks]
-        found.append(1000.0 * torch.cat(errors)[..., columns].sum(dim=1))
-    return torch.stack(found)
+        pairs = zip(*chunks, strict=True)
+        wanted, demonstrated = (1000.0 * stats.unnormalize(torch.cat(parts))[..., columns] for parts in pairs)
+        drawn.append(wanted)
+    return torch.stack(drawn), demonstrated
+
+
+def on_axes(actions: Tensor) -> Tensor:
+    """[actions, AXES] of [..., TRANSLATIONS]."""
+    return actions.flatten(0, -2)[:, [TRANSLATIONS.index(name) for name in AXES]]
 
 
 def apart(errors: Tensor) -> dict[str, dict[str, float]]:
-    """Of [draws, windows, axes] per axis [mm]: the deviation over draws, the root mean square over windows of what is
-    the same for all draws, and the mean."""
+    """Of the errors of chunks' ends [draws, windows, TRANSLATIONS] per axis [mm]: the deviation over draws, the root
+    mean square over windows of what is the same for all draws, and the mean."""
     of_noise = errors.std(dim=0).mean(dim=0)
     same = errors.mean(dim=0)
     return {
@@ -121,10 +113,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         run = model.config
         data = replace(run.data, dataset=str(given.dataset), keypoints="", held_out=0.0, keep_frames=False)
         windows = prepare_policy(replace(run, data=data), stats=model.stats).train
-        found = sampled(model, windows, num_steps=given.num_steps, noise_scale=given.noise_scale, seed=given.seed)
-        shown |= {name: found["policy"], DEMONSTRATED: found[DEMONSTRATED]}
-        digests[name] = model.digest
-        wrong = ends(
+        wanted, demonstrated = answered(
             model,
             windows,
             num_steps=given.num_steps,
@@ -132,7 +121,9 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
             draws=given.draws,
             seed=given.seed,
         )
-        errors[name] = apart(wrong)
+        shown |= {name: on_axes(wanted[0]), DEMONSTRATED: on_axes(demonstrated)}
+        errors[name] = apart((wanted - demonstrated).sum(dim=2))
+        digests[name] = model.digest
     draw({name: shown[name] for name in ("base", "fine-tuned", DEMONSTRATED)}, given.out / PICTURE)
     return {
         "policies": digests,
