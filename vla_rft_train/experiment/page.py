@@ -140,7 +140,14 @@ def _together(policies: Sequence[Mapping[str, Any]]) -> str:
 # --- tables -----------------------------------------------------------------------------------------------------
 
 
-def _table_11(study: Mapping[str, Any] | None, size: Scale, *, heading: str = "Table 11: the towel") -> Table:
+def _table_11(
+    study: Mapping[str, Any] | None,
+    size: Scale,
+    *,
+    heading: str = "Table 11: the towel",
+    seeded: str = "drawn just before it was locked",
+) -> Table:
+    """seeded: where the seed of the placements comes from."""
     rows = []
     for method in towel.TABLE_11:
         theirs = paper.TABLE_11[method]
@@ -161,15 +168,15 @@ def _table_11(study: Mapping[str, Any] | None, size: Scale, *, heading: str = "T
     notes = [f"{steps} (preset {size.rft_preset or size.preset}). {played}"]
     if study is not None:
         notes.append(
-            f"Study {study['study'][:16]}, {study['placements']} placements from seed {study['first_seed']} (drawn "
-            f"just before it was locked), every policy at each; limit {study['time_limit_s']:g} s of simulated time."
+            f"Study {study['study'][:16]}, {study['placements']} placements from seed {study['first_seed']} "
+            f"({seeded}), every policy at each; limit {study['time_limit_s']:g} s of simulated time."
         )
     return Table(heading, ("", "success", "median time [s]", "failures"), tuple(rows), tuple(notes))
 
 
 def _rehearsed(study: Mapping[str, Any] | None, size: Scale) -> list[Table]:
     heading = "Table 11 on placements to develop on: no result"
-    return [] if study is None else [_table_11(study, size, heading=heading)]
+    return [] if study is None else [_table_11(study, size, heading=heading, seeded="to develop on")]
 
 
 def _comparisons(heading: str, study: Mapping[str, Any] | None) -> Table:

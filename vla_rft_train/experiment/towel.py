@@ -167,6 +167,7 @@ def _bundle(size: Scale, method: str, seed: int) -> Step:
     export: tuple[Word, ...] = ("deploy.export", Of(policy(method, seed), RELEASED), Own(BUNDLE), "--cell", CELL)
     export += ("--data", f"{size.demonstrations} simulated demonstrations: vla_rft_sim.collect --seed {DEMOS_SEED}")
     export += ("--num-steps", str(size.num_steps), "--noise-scale", str(size.noise_scale))
+    # What is joined as ever keeps its key: bundles made before there was a choice stay valid.
     export += () if size.splice is SpliceConfig().mode else ("--splice", str(size.splice))
     verify: tuple[Word, ...] = ("deploy.verify", Own(BUNDLE), *(() if size.gate else ("--no-gate",)))
     commands = (Command(words=export, makes=BUNDLE), Command(words=verify))
