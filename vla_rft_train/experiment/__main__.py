@@ -35,10 +35,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="steps at once (default 1)")
     parser.add_argument("--dry-run", action="store_true", help="list the steps, their state and times")
     known, overrides = parser.parse_known_args()
+    # argparse takes an option with a blank in it (--rft="--loop.lr 1e-4") for one more name.
+    options = [word for word in known.only if word.startswith("--")]
     try:
-        size = tyro.cli(Scale, default=scale(known.scale), args=overrides, description=__doc__)
+        size = tyro.cli(Scale, default=scale(known.scale), args=overrides + options, description=__doc__)
         plan = towel_plan(size, known.out)
-        names = plan.needed(known.only)
+        names = plan.needed([word for word in known.only if word not in options])
         if known.dry_run:
             print(listing(plan, names))
             return 0

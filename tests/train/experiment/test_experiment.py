@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,11 @@ def test_every_step_of_the_debug_scale(tmp_path: Path, monkeypatch: pytest.Monke
     again = experiment(out)
     assert again.returncode == 0
     assert all(len(plan.record(name).attempts) == 1 for name in plan.steps)
+
+
+def test_options_with_blanks_may_follow_the_names_of_steps(tmp_path: Path) -> None:
+    steps = ("--dry-run", "--only", "sft-0", "rft-0")
+    plain, faster = experiment(tmp_path, *steps), experiment(tmp_path, *steps, "--rft=--loop.lr 1e-4 --augment")
+    assert plain.returncode == faster.returncode == 0, faster.stderr
+    first, other = (set(re.findall(r"(?:sft|rft)-0-[0-9a-f]{10}", said.stdout)) for said in (plain, faster))
+    assert {label[:5] for label in first ^ other} == {"rft-0"} and len(first) == len(other) == 2
